@@ -1,0 +1,1 @@
+"""The processes of mailwarren: one folder each; no folder imports another."""

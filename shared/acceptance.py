@@ -1,0 +1,166 @@
+"""Taking responsibility for a mail: store, publish confirmed and routed, and only then say 250 or 202. Both inboxes come here.
+
+If this process dies after storing and before publishing, an orphan payload is left: the archiver sweeps it. If it dies after
+publishing and before the reply, the client sends again: a duplicate SMTP cannot avoid.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+from uuid import uuid4
+
+from shared.mail.headers import parse_extract
+from shared.trouble import Unavailable
+from shared.wire.document import render_document
+from shared.wire.message import PAYLOAD, render_inline_content
+from shared.wire.times import render_time
+
+
+class PayloadStore(Protocol):
+    """What acceptance needs of a message store (``shared.storage.payloads``)."""
+
+    async def store(self, key: str, content: bytes) -> None:
+        """Keep ``content`` durably under ``key``. Raises Unavailable."""
+
+
+class Publish(Protocol):
+    """What acceptance needs of a publisher."""
+
+    async def __call__(self, key: str, bodies: Sequence[tuple[bytes, bytes]]) -> None:
+        """Publish pairs of (mail, record); return when all are confirmed and routed. Raises Unavailable or BrokerLost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One recipient of a submission."""
+
+    address: str
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    """Message properties of this recipient alone (``dsn``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A mail that somebody hands to us."""
+
+    channel: str
+    """``smtp`` or ``json``."""
+    reverse_path: str
+    """"" is the null reverse-path."""
+    recipients: Sequence[Recipient]
+    content: bytes
+    """The RFC 5322 message as it shall leave, trace header included."""
+    source: Mapping[str, Any]
+    """The property ``connection`` (SMTP) or ``http``: {name: {…}}."""
+    hostname: str
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    """Properties for every recipient (``strategy``, ``retries``, what we do not know)."""
+    transaction: str = field(default_factory=lambda: str(uuid4()))
+    """Shared by its recipients. An inbox that gives it writes it into its Received header, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A recipient that we took responsibility for."""
+
+    id: str
+    message_id: str
+    recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The one place where responsibility is taken."""
+
+    store: PayloadStore
+    publish: Publish
+    key: str
+    """Routing key for mail that came in (``inbox``)."""
+    threshold: int
+    """Content of up to this many bytes rides in the message, larger goes to the store (``storage-threshold``)."""
+    patience: timedelta = timedelta(seconds=60)
+    """``data-processing-timeout``: later than this after the end of the content, nothing is accepted any more."""
+
+    async def accept(self, submissions: Sequence[Submission], *, now: datetime | None = None) -> list[list[Accepted]]:
+        """Take responsibility for all submissions, or for none (some may have been published all the same).
+
+        Returns the accepted recipients of each submission. Raises Unavailable or BrokerLost.
+        """
+        began = time.monotonic()
+        moment = now or datetime.now(UTC)
+        prepared = [prepare(submission, moment, self.threshold) for submission in submissions]
+        stored = [self.store.store(item.key, item.content) for item in prepared if item.key]
+        if stored:
+            await _all(stored)
+        # The last look at the clock before responsibility is taken: after this, always 250, even late.
+        if time.monotonic() - began > self.patience.total_seconds():
+            raise Unavailable("storing took longer than data-processing-timeout")
+        bodies = [body for item in prepared for body in item.bodies]
+        await self.publish(self.key, bodies)
+        return [list(item.accepted) for item in prepared]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is stored and published for one submission."""
+
+    key: str | None
+    """Key in the message store; None when the content rides in the messages."""
+    content: bytes
+    bodies: tuple[tuple[bytes, bytes], ...]
+    """For each recipient: the mail, and the record without the mail's content."""
+    accepted: tuple[Accepted, ...]
+
+
+def prepare(submission: Submission, now: datetime, threshold: int) -> Prepared:
+    """Everything that can be decided before anything is durable. Pure but for the new ids."""
+    transaction = submission.transaction
+    content = submission.content
+    extracted = parse_extract(content)
+    key = None if len(content) <= threshold else payload_key(transaction, now)
+    common: dict[str, Any] = {
+        **submission.properties,
+        "envelope": submission.reverse_path,
+        "transaction": transaction,
+        "recipients-total": len(submission.recipients),
+        "channel": submission.channel,
+        "received": render_time(now),
+        "seen": render_time(now),
+        "hostname": submission.hostname,
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "return-path": _first(extracted["headers"].get("return-path")) or submission.reverse_path,
+        **submission.source,
+    }
+    payload = {"key": key} if key else render_inline_content(content)
+    bodies, accepted = [], []
+    for recipient in submission.recipients:
+        ident = str(uuid4())
+        message_id = str(recipient.properties.get("message-id") or common.get("message-id") or ident)
+        document = common | dict(recipient.properties)
+        document |= {"id": ident, "message-id": message_id, "recipient": recipient.address}
+        record = {name: value for name, value in document.items() if name not in PAYLOAD} | {"extracted": extracted}
+        if key:
+            record["key"] = key
+        bodies.append((render_document(document | payload | {"extracted": extracted}), render_document(record)))
+        accepted.append(Accepted(ident, message_id, recipient.address))
+    return Prepared(key, content, tuple(bodies), tuple(accepted))
+
+
+def payload_key(ident: str, now: datetime) -> str:
+    """The key of a payload in the message store: ``v1/yyyy/mm/dd/<id>``."""
+    return f"v1/{now:%Y/%m/%d}/{ident}"
+
+
+def _first(value: str | list[str] | None) -> str | None:
+    return value[0] if isinstance(value, list) else value
+
+
+async def _all(awaitables: Sequence[Any]) -> None:
+    for outcome in await asyncio.gather(*awaitables, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -1,0 +1,65 @@
+"""Connections to RabbitMQ. A lost connection ends the process (crash-only): the supervisor starts it again, and it waits here."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import aiormq
+import aiormq.abc
+from aiormq.exceptions import AMQPError
+from yarl import URL
+
+from shared.log import get_logger
+from shared.settings import mask_url
+from shared.trouble import BadSetting, BrokerLost
+
+log = get_logger()
+
+HEARTBEAT = 15
+"""Seconds. Without it a dead peer is noticed after three minutes."""
+CONNECT_TIMEOUT = 10
+REFUSED = (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError)
+
+
+async def connect_once(url: str, *, name: str, verify: bool = True) -> aiormq.Connection:
+    """One attempt. Raises OSError or AMQPError when the broker is out of reach."""
+    target = URL(url.strip()).update_query(heartbeat=HEARTBEAT, name=name)
+    context = None
+    if target.scheme == "amqps" and not verify:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = aiormq.Connection(target, context=context)
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        await connection.connect({"connection_name": name, "product": "mailwarren"})
+    return connection
+
+
+async def connect(addresses: str, *, name: str, verify: bool = True, patience: float | None = None) -> aiormq.Connection:
+    """Connect to the first of the comma-separated ``addresses`` that answers, and wait as long as none does.
+
+    ``patience``: seconds after which BrokerLost is raised; None waits forever. Raises BadSetting when the broker refuses the user.
+    """
+    waited, pause = 0.0, 0.5
+    while True:
+        for url in addresses.split(","):
+            try:
+                return await connect_once(url, name=name, verify=verify)
+            except REFUSED:
+                raise BadSetting(f"rabbitmq-address {mask_url(url)}: RabbitMQ refused user or password") from None
+            except (OSError, AMQPError, TimeoutError) as error:
+                log.warning("waiting for RabbitMQ", address=mask_url(url), reason=str(error) or type(error).__name__)
+        if patience is not None and waited >= patience:
+            raise BrokerLost(f"RabbitMQ does not answer at {mask_url(addresses)}")
+        await asyncio.sleep(pause)
+        waited, pause = waited + pause, min(pause * 2, 5.0)
+
+
+def when_closed(owner: Any, callback: Callable[[str], None]) -> None:
+    """Call back with a reason, once, when a connection or channel of aiormq is closed, by whomever."""
+
+    def closed(future: "asyncio.Future[Any]") -> None:
+        error = None if future.cancelled() else future.exception()
+        callback(str(error) if error else "closed")
+
+    owner.closing.add_done_callback(closed)

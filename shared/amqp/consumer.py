@@ -1,0 +1,268 @@
+"""The loop that all consumers share: a handler asks, the loop acts.
+
+For every message: decode → handle → publish what the handler returned, confirmed and routed → ack. In this order, and nowhere else.
+A publish that fails never runs the handler again: the mail may have been sent. Ours is down: the message is kept in hand for a while,
+then parked in a wait queue. A body that is no message, or one that keeps coming back: parked in ``dead`` with the reason.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import aiormq
+from aiormq.abc import DeliveredMessage
+
+from shared.amqp.acks import Acks
+from shared.amqp.connection import connect, when_closed
+from shared.amqp.metrics import DELIVERIES, HANDLE_SECONDS, HELD, IN_HAND, PARKED
+from shared.amqp.publisher import Publisher
+from shared.amqp.settings import BrokerSettings
+from shared.log import get_logger
+from shared.process import Runtime
+from shared.trouble import BadMessage, BrokerLost, Unavailable
+from shared.wire.message import APP_ID
+from shared.wire.publication import EVENT, Publication, Step
+
+log = get_logger()
+
+SUSPECT_DELIVERIES = 2
+"""From this x-delivery-count on, messages are handled one at a time, so that neighbours are not counted to death."""
+POISON_DELIVERIES = 5
+"""From this x-delivery-count on, a message is parked."""
+WATCH_INTERVAL = 30.0
+"""Seconds between two looks at whether the broker still knows us as a consumer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message as RabbitMQ delivered it."""
+
+    body: bytes
+    encoding: str | None
+    is_ours: bool
+    """The app-id is ours."""
+    redelivered: bool
+    delivery_count: int
+    """How often it was delivered before (x-delivery-count of a quorum queue)."""
+    priority: int | None
+    event: str | None
+    """Our header on messages for the recorder."""
+    tag: int
+
+
+def parse_frame(message: DeliveredMessage) -> Frame:
+    """The parts of a delivery that we use. Nothing else of a received message is ever published again."""
+    properties = message.header.properties
+    headers = properties.headers or {}
+    count = headers.get("x-delivery-count", 0)
+    return Frame(
+        body=message.body,
+        encoding=properties.content_encoding,
+        is_ours=properties.app_id == APP_ID,
+        redelivered=bool(getattr(message.delivery, "redelivered", False)),
+        delivery_count=count if isinstance(count, int) else 0,
+        priority=properties.priority,
+        event=event if isinstance(event := headers.get(EVENT), str) else None,
+        tag=int(getattr(message.delivery, "delivery_tag", 0) or 0),
+    )
+
+
+def render_park(settings: BrokerSettings, frame: Frame, queue: str, reason: str) -> Publication:
+    """The message, unchanged, for the queue ``dead``: with where it was, why, and when."""
+    headers = {"origin-queue": queue, "reason": reason[:1024], "time": datetime.now(UTC).isoformat(timespec="seconds")}
+    headers |= _render_event(frame)
+    return Publication(settings.rabbitmq_dead, frame.body, headers=headers, encoding=frame.encoding or "")
+
+
+def render_hold(frame: Frame, home: str) -> Publication:
+    """The message, unchanged, for a wait queue; after its time it comes back to the queue of the key ``home``."""
+    return Publication(
+        home,
+        frame.body,
+        exchange="wait.30s",
+        headers=_render_event(frame),
+        priority=frame.priority,
+        encoding=frame.encoding or "",
+    )
+
+
+def _render_event(frame: Frame) -> dict[str, str]:
+    """The one header of a message that survives a park: without it a record does not say what happened."""
+    return {} if frame.event is None else {EVENT: frame.event}
+
+
+class Consumer:
+    """One queue, many messages in hand at once (``rabbitmq-qos``)."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        runtime: Runtime,
+        publisher: Publisher,
+        handle: Callable[[Frame], Awaitable[Step]],
+        *,
+        home: str,
+    ) -> None:
+        """``handle`` raises BadMessage (parked) or Unavailable (held). ``home``: the routing key that leads to the queue."""
+        self._settings = settings
+        self._runtime = runtime
+        self._publisher = publisher
+        self._handle = handle
+        self._home = home
+        self._queue = settings.rabbitmq_queue
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._suspects = asyncio.Lock()
+        self._acks: Acks
+
+    async def run(self) -> None:
+        """Consume until the process is asked to stop, then finish what is in hand. Raises BrokerLost."""
+        async with AsyncExitStack() as stack:
+            consuming = await open_consumer(self._settings, self._runtime, self._publisher, self._deliver)
+            stack.push_async_callback(consuming.close)
+            self._runtime.ready = True
+            await consuming.watch_until_stopping()
+            await consuming.cancel()
+            await self._drain()
+            await consuming.acks.flush()
+
+    def _deliver(self, acks: Acks, message: DeliveredMessage) -> None:
+        # A task of our own: closing a channel cancels the library's callbacks, perhaps after the final dot.
+        frame = parse_frame(message)
+        self._acks = acks
+        acks.add(frame.tag)
+        task = asyncio.get_running_loop().create_task(self._process(frame))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._runtime.fail(error)
+
+    async def _process(self, frame: Frame) -> None:
+        DELIVERIES.labels(redelivered=str(frame.redelivered).lower()).inc()
+        if frame.delivery_count < SUSPECT_DELIVERIES:
+            await self._process_one(frame)
+            return
+        async with self._suspects:
+            if frame.delivery_count >= POISON_DELIVERIES:
+                await self._park(frame, f"delivered {frame.delivery_count} times before without an end")
+            else:
+                await self._process_one(frame)
+
+    async def _process_one(self, frame: Frame) -> None:
+        began = time.perf_counter()
+        IN_HAND.inc()
+        try:
+            step = await self._handle(frame)
+        except BadMessage as error:
+            await self._park(frame, str(error))
+            return
+        except Unavailable as error:
+            await self._hold(frame, error)
+            return
+        finally:
+            IN_HAND.dec()
+            HANDLE_SECONDS.observe(time.perf_counter() - began)
+        await self._publisher.publish_surely(step.publications)
+        self._acks.finish(frame.tag)
+
+    async def _park(self, frame: Frame, reason: str) -> None:
+        PARKED.inc()
+        log.error("message parked in dead", queue=self._queue, reason=reason)
+        await self._publisher.publish_surely((render_park(self._settings, frame, self._queue, reason),))
+        self._acks.finish(frame.tag)
+
+    async def _hold(self, frame: Frame, error: Unavailable) -> None:
+        HELD.inc()
+        log.warning("message held, nothing counted", queue=self._queue, reason=str(error))
+        await self._runtime.pause(self._settings.hold_time)
+        await self._publisher.publish_surely((render_hold(frame, self._home),))
+        self._acks.finish(frame.tag)
+
+    async def _drain(self) -> None:
+        if self._tasks:
+            log.info("finishing what is in hand", messages=len(self._tasks))
+            _, unfinished = await asyncio.wait(self._tasks, timeout=self._settings.drain_timeout.total_seconds())
+            if unfinished:
+                log.warning("stopped with work in hand: RabbitMQ hands it to another consumer", messages=len(unfinished))
+
+
+@dataclass(slots=True)
+class Consuming:
+    """An open consumer: its connection, channel and acks."""
+
+    settings: BrokerSettings
+    runtime: Runtime
+    publisher: Publisher
+    connection: aiormq.Connection
+    channel: Any
+    acks: Acks
+    tag: str
+    lost: "asyncio.Future[str]"
+
+    async def watch_until_stopping(self) -> None:
+        """Return when the process is asked to stop; raise BrokerLost when the connection, channel or consumer is gone."""
+        stopping = asyncio.ensure_future(self.runtime.stopping.wait())
+        try:
+            while not stopping.done():
+                waits: set[asyncio.Future[Any]] = {stopping, self.lost, self.publisher.lost, self.runtime.failed}
+                done, _ = await asyncio.wait(waits, timeout=WATCH_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+                self.runtime.raise_failure()
+                if self.lost in done or self.publisher.lost in done:
+                    gone = self.lost if self.lost in done else self.publisher.lost
+                    raise BrokerLost(f"RabbitMQ: {gone.result()}")
+                if not done:
+                    await self._check_registered()
+        finally:
+            stopping.cancel()
+
+    async def cancel(self) -> None:
+        """No further deliveries; what was delivered stays ours until acked."""
+        await self.channel.basic_cancel(self.tag, timeout=10)
+
+    async def close(self) -> None:
+        """Close the connection; RabbitMQ hands what was not acked to another consumer."""
+        await self.acks.stop()
+        await self.connection.close()
+
+    async def _check_registered(self) -> None:
+        # Consumers were lost after trouble without any sign on the connection.
+        declared = await self.channel.queue_declare(self.settings.rabbitmq_queue, passive=True, timeout=10)
+        if not declared.consumer_count:
+            raise BrokerLost(f"RabbitMQ no longer knows a consumer on queue {self.settings.rabbitmq_queue!r}")
+
+
+async def open_consumer(
+    settings: BrokerSettings, runtime: Runtime, publisher: Publisher, deliver: Callable[[Acks, DeliveredMessage], None]
+) -> Consuming:
+    """Connect and consume ``rabbitmq-queue``; ``deliver`` is called for each message and must not block."""
+    connection = await connect(settings.rabbitmq_address, name=f"{runtime.service} consumes", verify=settings.rabbitmq_verify)
+    channel = await connection.channel(publisher_confirms=False)
+    await channel.basic_qos(prefetch_count=settings.rabbitmq_qos)
+    lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def gone(reason: str) -> None:
+        if not lost.done():
+            lost.set_result(reason)
+
+    when_closed(connection, gone)
+    when_closed(channel, gone)
+    channel.on_consumer_cancel_callbacks.add(lambda _: gone(f"queue {settings.rabbitmq_queue!r} was deleted or moved"))
+
+    acks = Acks(channel)
+
+    async def on_message(message: DeliveredMessage) -> None:
+        try:
+            deliver(acks, message)
+        except Exception as error:  # noqa: BLE001 - the library would only log it, and the message would lie unacked
+            runtime.fail(error)
+
+    consuming = Consuming(settings, runtime, publisher, connection, channel, acks, "", lost)
+    answer = await channel.basic_consume(settings.rabbitmq_queue, on_message, timeout=10)
+    consuming.tag = str(answer.consumer_tag)
+    return consuming

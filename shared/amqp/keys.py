@@ -1,0 +1,28 @@
+"""The routing keys of the settings, as the pure code wants them."""
+
+from shared.amqp.settings import BrokerSettings
+from shared.delivery.outcome import Keys
+
+
+def outcome_keys(settings: BrokerSettings, *, retries: str) -> Keys:
+    """The keys for outcomes of a sender whose retries go to ``retries``."""
+    ours = {
+        settings.rabbitmq_inbox,
+        settings.rabbitmq_outbox,
+        settings.rabbitmq_seal,
+        settings.rabbitmq_seal + ".retries",
+        settings.rabbitmq_retries,
+        settings.rabbitmq_dsn,
+        settings.rabbitmq_record,
+        settings.rabbitmq_dead,
+    }
+    return Keys(
+        success=settings.rabbitmq_success,
+        failure=settings.rabbitmq_failure,
+        retries=retries,
+        results=settings.rabbitmq_results,
+        record=settings.rabbitmq_record,
+        strategies={"smtp": settings.rabbitmq_outbox, "seal": settings.rabbitmq_seal},
+        reserved=frozenset(ours),
+        encoding=settings.rabbitmq_encoding,
+    )

@@ -1,0 +1,38 @@
+"""The topology that we ship: ``topology.json`` in a checkout, ``shared/amqp/topology.json`` in an installed wheel."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from shared.amqp.topology.objects import Topology
+from shared.amqp.topology.parse import parse_topology
+
+MAIN = "mailwarren"
+"""Name of the exchange in the file; processes may be told another one (``rabbitmq-exchange``)."""
+READERS: Mapping[str, str] = {
+    "inbox": "router",
+    "actions": "json-inbox",
+    "outbox": "smtp-sender",
+    "seal": "seal-sender",
+    "records": "result-recorder",
+}
+"""Queue → the process of ours that reads it. Results must never lead into one of them."""
+APPLICATIONS = ("success", "failures", "local", "reports", "refused")
+"""Queues that applications read."""
+DEAD = "dead"
+"""Queue of the messages parked for an operator."""
+WAITS = ("wait.5s", "wait.30s", "wait.1m", "wait.5m", "wait.10m", "wait.30m", "wait.1h", "wait.2h")
+"""Fanout exchanges, each with a queue of the same name, shortest delay first."""
+
+
+def find_default_topology() -> Path:
+    """Where the file is."""
+    here = Path(__file__).resolve().parent
+    for candidate in (here.parent / "topology.json", here.parents[2] / "topology.json"):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError("topology.json is neither in the package nor in the checkout: the installation is broken")
+
+
+def read_default_topology() -> Topology:
+    """The topology that we ship."""
+    return parse_topology(find_default_topology().read_text(encoding="utf-8"))

@@ -1,0 +1,160 @@
+"""From an attempt to what is published: the result, the mail to be tried again, the copy for the records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from shared.delivery.schedule import Schedule
+from shared.delivery.texts import fill_in
+from shared.delivery.verdict import Failed, Retry, Sent, Verdict, decide
+from shared.mail.address import InvalidAddress, parse_mailbox, split
+from shared.wire.instructions import STRATEGIES, Instructions, InvalidProperty
+from shared.wire.message import Message
+from shared.wire.publication import EVENT, Publication, Step
+from shared.wire.result import Attempt, Result, State
+from shared.wire.times import render_time
+
+SLIM = ("mime", "mime64")
+"""What a record need not carry; the key is kept, so that the payload can be deleted when the mail is final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Routing keys for outcomes. "" = publish nowhere."""
+
+    success: str = "success"
+    failure: str = "failure"
+    retries: str = "retries"
+    results: str = ""
+    record: str = "record"
+    strategies: Mapping[str, str] = field(default_factory=lambda: dict(zip(STRATEGIES, ("outbox", "seal"), strict=True)))
+    """Strategy → key of its queue."""
+    reserved: frozenset[str] = frozenset()
+    """Keys that lead into our own queues: a message may not name them."""
+    encoding: str = ""
+    """content-encoding of what is published."""
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Every key that an outcome may be published to."""
+        keys = (self.success, self.failure, self.retries, self.results, self.record, *self.strategies.values())
+        return tuple(key for key in keys if key)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict, the attempt as it is told, and what to publish."""
+
+    verdict: Verdict
+    attempt: Attempt
+    step: Step
+
+
+def conclude(
+    message: Message,
+    attempt: Attempt,
+    *,
+    instructions: Instructions,
+    schedule: Schedule,
+    keys: Keys,
+    now: datetime,
+    extracted: Mapping[str, Any] | None = None,
+    with_smarthost: bool = False,
+) -> Outcome:
+    """What becomes of ``message`` after ``attempt``. ``extracted``: of the content as sent, when it was at hand."""
+    verdict = decide(attempt, ident=message.id, schedule=schedule, now=now, with_smarthost=with_smarthost)
+    if attempt.state is State.MESSAGE and attempt.result in (Result.TIMEOUT, Result.LOST):
+        attempt = replace(attempt, possible_duplicate=True)
+    told = fill_in(attempt, permanent=isinstance(verdict, Failed) and verdict.is_refusal)
+    after = _with_attempt(message, told, extracted)
+    if isinstance(verdict, Retry):
+        return Outcome(verdict, told, _retry(after, verdict, instructions, schedule, keys))
+    if isinstance(verdict, Failed) and verdict.is_refusal and instructions.outbound:
+        return Outcome(verdict, told, _hand_on(after, instructions.outbound, keys))
+    return Outcome(verdict, told, _final(after, instructions.queues, keys, is_sent=isinstance(verdict, Sent)))
+
+
+def refuse(message: Message, reason: InvalidProperty, *, keys: Keys, now: datetime, strategy: str = "smtp") -> Outcome:
+    """The outcome for a message that cannot be sent because of what it says: ``process``/``invalid``."""
+    attempt = Attempt(
+        State.PROCESS, Result.INVALID, message.attempt, now, 554, "5.5.2", description=str(reason), strategy=strategy
+    )
+    return Outcome(Failed(is_refusal=True), attempt, _final(_with_attempt(message, attempt, None), {}, keys, is_sent=False))
+
+
+def check_queues(instructions: Instructions, keys: Keys) -> None:
+    """Raises InvalidProperty when the message names a key of our own queues: its results would be taken for mail."""
+    for name, key in instructions.queues.items():
+        if key in keys.reserved:
+            raise InvalidProperty(f"queues.{name}: {key!r}: this key leads into a queue of the pipeline itself")
+
+
+def hand_over(message: Message, strategy: str, keys: Keys) -> Step:
+    """The mail, unattempted, for the sender of another strategy."""
+    return Step((_mail(keys.strategies[strategy], message, keys),))
+
+
+def _with_attempt(message: Message, attempt: Attempt, extracted: Mapping[str, Any] | None) -> Message:
+    known = dict(extracted if extracted is not None else message.document.get("extracted") or {})
+    for name, address in (("envelope", message.reverse_path), ("recipient", message.recipient)):
+        try:
+            known[name] = split(parse_mailbox(address)) if address else None
+        except InvalidAddress:
+            known[name] = None
+    results = [*message.results, attempt.to_document()]
+    return message.with_properties({"results": results, "extracted": known})
+
+
+def _retry(message: Message, verdict: Retry, instructions: Instructions, schedule: Schedule, keys: Keys) -> Step:
+    changes: dict[str, Any] = {"nextattempt": {"time": render_time(verdict.due)}}
+    if instructions.deadline is None and instructions.not_before is not None and len(message.results) == 1:
+        # The publisher's own nextattempt counts for the deadline, and is about to be overwritten.
+        changes["maxdelivertime"] = render_time(schedule.deadline)
+    again = message.with_properties(changes, without=("delayed",))
+    publications = [_mail(keys.retries, again, keys), _record(again, "retry", keys)]
+    if copy := instructions.queues.get("retry"):
+        publications.append(_result(copy, again.without_payload(), keys, otherwise=None))
+    return Step(tuple(publications))
+
+
+def _hand_on(message: Message, chain: tuple[str, ...], keys: Keys) -> Step:
+    """The next strategy of the router's chain takes the mail: a permanent refusal of one is not the end."""
+    following = message.with_properties({"outbound": list(chain[1:])}, without=("nextattempt", "delayed"))
+    return Step((_mail(keys.strategies[chain[0]], following, keys), _record(following, "retry", keys)))
+
+
+def _final(message: Message, queues: Mapping[str, str | None], keys: Keys, *, is_sent: bool) -> Step:
+    event, default = ("success", keys.success) if is_sent else ("failure", keys.failure)
+    told = message.without_payload()
+    key = queues.get(event, default)
+    # The broker takes a message with a reachable BCC for routed, so a key of the message's own is tried alone; and the recorder
+    # learns a client's own payload key from the record only (for mail of our inboxes it knows it from the acceptance).
+    in_one = bool(key) and key == default and not (message.channel == "amqp" and "key" in message.document)
+    publications = []
+    if key:
+        result = _result(key, told, keys, otherwise=default or None)
+        publications.append(replace(result, record=True, headers={EVENT: event}) if in_one else result)
+    if not in_one:
+        publications.append(_record(message, event, keys))
+    if copy := queues.get("results", keys.results):
+        publications.append(_result(copy, told, keys, otherwise=keys.results or None))
+    return Step(tuple(publications))
+
+
+def _mail(key: str, message: Message, keys: Keys) -> Publication:
+    return Publication(key, message.render(keys.encoding), priority=_priority(message), encoding=keys.encoding)
+
+
+def _record(message: Message, event: str, keys: Keys) -> Publication:
+    slim = message.with_properties({}, without=SLIM)
+    return Publication(keys.record, slim.render(keys.encoding), headers={EVENT: event}, encoding=keys.encoding)
+
+
+def _result(key: str, told: Message, keys: Keys, *, otherwise: str | None) -> Publication:
+    return Publication(key, told.render(keys.encoding), priority=_priority(told), encoding=keys.encoding, otherwise=otherwise)
+
+
+def _priority(message: Message) -> int | None:
+    priority = message.document.get("priority")
+    return priority if isinstance(priority, int) and 0 <= priority <= 255 else None

@@ -1,0 +1,1 @@
+"""The nouns and pure rules of the mail RFCs. No I/O."""

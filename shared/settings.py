@@ -1,0 +1,145 @@
+"""Settings: built-in < file (TOML) < environment < command line, each value with its origin.
+
+A setting is a field of a pydantic model. Its name is MailerQ's or mxengine's: ``rabbitmq-address`` in a file and on the command line,
+``RABBITMQ_ADDRESS`` in the environment, ``rabbitmq_address`` in Python.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
+from shared.mail.duration import parse_duration
+from shared.trouble import BadSetting
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str | int | float) else value
+
+
+Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""A list written with commas: ``a,b``."""
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""Seconds (``30``) or Go's spelling (``1h30m``)."""
+Durations = Annotated[tuple[Duration, ...], NoDecode, BeforeValidator(_split)]
+"""Durations with commas: ``600,600,1800``."""
+
+
+class Settings(BaseSettings):
+    """What every set of settings has in common; see the module's docstring for names and precedence."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    metrics_addr: str = Field(
+        default="127.0.0.1:9100",
+        description="host:port for /metrics, /liveness and /readiness; worker i listens on port + i; empty = off",
+    )
+    log_level: str = Field(default="info", description="debug, info, warning or error", pattern="^(debug|info|warning|error)$")
+    drain_timeout: Duration = Field(
+        default=timedelta(seconds=25), description="how long work in hand may take after SIGTERM, seconds"
+    )
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[S]):
+    """Settings with the origin of every value: ``built-in``, ``file``, ``environment`` or ``command line``."""
+
+    settings: S
+    origins: Mapping[str, str]
+
+
+def load(cls: type[S], *, config: Path | None = None, options: Mapping[str, str] | None = None) -> Loaded[S]:
+    """Merge the four sources for ``cls``. Raises BadSetting that names the setting, the value and what was expected."""
+    sources = {
+        "file": _from_file(cls, config),
+        "environment": EnvSettingsSource(cls)(),
+        "command line": _known(cls, options or {}, "command line"),
+    }
+    merged: dict[str, Any] = {}
+    origins = dict.fromkeys(cls.model_fields, "built-in")
+    for origin, values in sources.items():
+        merged |= values
+        origins |= dict.fromkeys(values, origin)
+    try:
+        settings = cls.model_validate(merged)
+    except ValidationError as error:
+        raise BadSetting(_explain(error, origins)) from None
+    return Loaded(settings, origins)
+
+
+def spell(field: str) -> str:
+    """The outside spelling of a field: ``rabbitmq_address`` → ``rabbitmq-address``."""
+    return field.replace("_", "-")
+
+
+def render_table(loaded: Loaded[Any]) -> list[tuple[str, str, str, str]]:
+    """Rows (name, value, origin, meaning) for ``--settings``; secrets are masked."""
+    rows = []
+    for field, info in type(loaded.settings).model_fields.items():
+        value = getattr(loaded.settings, field)
+        rows.append((spell(field), _show(field, value), loaded.origins[field], info.description or ""))
+    return rows
+
+
+def _show(field: str, value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return "********" if value.get_secret_value() else ""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}"
+    if isinstance(value, tuple):
+        return ",".join(_show(field, item) for item in value)
+    return "" if value is None else mask_url(str(value))
+
+
+def mask_url(text: str) -> str:
+    """Hide the password of every ``scheme://user:password@host`` in the text."""
+    parts = []
+    for url in text.split(","):
+        scheme, sep, rest = url.partition("://")
+        if sep and "@" in rest:
+            userinfo, _, host = rest.rpartition("@")
+            rest = f"{userinfo.partition(':')[0]}:********@{host}" if ":" in userinfo else rest
+        parts.append(scheme + sep + rest)
+    return ",".join(parts)
+
+
+def _from_file(cls: type[Settings], config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        values = tomllib.loads(config.read_text())
+    except OSError as error:
+        raise BadSetting(f"--config {config}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadSetting(f"--config {config}: {error}") from None
+    # One file may serve all processes: settings of another process are no mistake here.
+    return {name.replace("-", "_"): value for name, value in values.items() if name.replace("-", "_") in cls.model_fields}
+
+
+def _known(cls: type[Settings], options: Mapping[str, str], origin: str) -> dict[str, Any]:
+    known = {}
+    for name, value in options.items():
+        field = name.replace("-", "_")
+        if field not in cls.model_fields:
+            raise BadSetting(f"{origin}: unknown setting --{name}; 'mailwarren run SERVICE --settings' lists them all")
+        known[field] = value
+    return known
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    first: Any = error.errors()[0]
+    path: Sequence[Any] = first["loc"] or ("settings",)
+    field = str(path[0])
+    return f"{spell(field)}: {first['input']!r} (from {origins.get(field, 'built-in')}): {first['msg']}"

@@ -1,0 +1,1 @@
+"""The message store and the database. The only importers of their drivers."""

@@ -1,0 +1,97 @@
+"""Which message store: the settings, and the store that they name."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from shared.settings import Settings
+from shared.storage.directory import DirectoryStore
+from shared.storage.payloads import Store
+from shared.storage.s3 import Bucket, S3Store
+from shared.trouble import BadSetting
+
+_POLICIES = ("in", "all", "out", "none")
+
+
+class SweptStore(Store, Protocol):
+    """A ``Store`` that can tell what is in it, for whoever sweeps it."""
+
+    def iter_keys(self, older_than: datetime) -> AsyncIterator[str]:
+        """The keys of all payloads written before ``older_than``. Raises Unavailable."""
+
+    async def tidy(self, older_than: datetime) -> int:
+        """Remove the remains of writers that died before ``older_than``; how many there were. Raises Unavailable."""
+
+
+class StorageSettings(Settings):
+    """Where payloads are kept. A mixin for the settings of every process that stores, fetches or deletes them."""
+
+    storage_url: str = Field(
+        default="dir:///var/lib/mailwarren/payloads",
+        description="the message store: dir:///path or s3://bucket (s3:// alone takes s3-bucket-name)",
+    )
+    storage_policy: str = Field(
+        default="in", description="in: what comes in by SMTP or HTTP is stored; all, out and none are not built yet"
+    )
+    storage_threshold: int = Field(
+        default=32768, ge=0, description="payloads of up to this many bytes ride in the message itself, larger ones are stored"
+    )
+    client_key_prefix: str = Field(
+        default="", description="keys that a publisher may name itself begin with this; empty = none are allowed"
+    )
+    s3_hostname: str = Field(default="", description="host or host:port of the S3 service")
+    s3_access_key: str = Field(default="", description="access key of the S3 service")
+    s3_secret_key: SecretStr = Field(default=SecretStr(""), description="secret key of the S3 service")
+    s3_secure: bool = Field(default=True, description="talk TLS to the S3 service")
+    s3_bucket_name: str = Field(default="", description="the bucket, when storage-url does not name it")
+    s3_region: str = Field(default="us-east-1", min_length=1, description="region of the bucket")
+
+    @field_validator("storage_policy")
+    @classmethod
+    def _built(cls, value: str) -> str:
+        if value not in _POLICIES:
+            raise ValueError("expected in (or all, out, none, which are not built yet)")
+        if value != "in":
+            raise ValueError("this policy is not built yet; expected in")
+        return value
+
+
+def open_store(settings: StorageSettings) -> SweptStore:
+    """The store that the settings name. Opens no connection; makes the folder of a ``dir://``. Raises BadSetting."""
+    url = settings.storage_url
+    parts = urlsplit(url)
+    if parts.scheme not in ("dir", "s3") or parts.query or parts.fragment:
+        raise BadSetting(f"storage-url: {url!r}: expected dir:///path or s3://bucket")
+    if parts.scheme == "s3":
+        return _open_bucket(settings, parts.netloc, parts.path)
+    path = Path(unquote(parts.path))
+    if parts.netloc or not path.is_absolute() or path == Path("/"):
+        raise BadSetting(
+            f"storage-url: {url!r}: expected dir:// and an absolute path, such as dir:///var/lib/mailwarren/payloads"
+        )
+    try:
+        return DirectoryStore(path)
+    except OSError as error:
+        raise BadSetting(f"storage-url: {url!r}: the folder cannot be used: {error.strerror}") from None
+
+
+def _open_bucket(settings: StorageSettings, netloc: str, path: str) -> S3Store:
+    name = netloc or settings.s3_bucket_name
+    if path.strip("/") or "@" in name or ":" in name:
+        raise BadSetting(f"storage-url: {settings.storage_url!r}: expected s3://bucket and nothing more")
+    if not name:
+        raise BadSetting("s3-bucket-name: missing, and storage-url does not name the bucket either")
+    if not settings.s3_hostname:
+        raise BadSetting("s3-hostname: missing; expected host or host:port of the S3 service")
+    secret = settings.s3_secret_key.get_secret_value()
+    if bool(settings.s3_access_key) != bool(secret):
+        raise BadSetting("s3-access-key and s3-secret-key: expected both or neither")
+    bucket = Bucket(name, settings.s3_hostname, settings.s3_access_key, secret, settings.s3_region, settings.s3_secure)
+    try:
+        return S3Store(bucket)
+    except ValueError as error:
+        raise BadSetting(f"s3-hostname {settings.s3_hostname!r}, bucket {name!r}: {error}") from None

@@ -1,0 +1,160 @@
+"""The message store in a bucket of any S3, by the ``minio`` client.
+
+The client blocks, so it runs in threads of the store's own, with time limits of ours: its defaults hold a thread for 30 minutes.
+"""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from shared.storage.keys import InvalidKey, check_key
+from shared.storage.payloads import MissingPayload
+from shared.trouble import Unavailable
+
+if TYPE_CHECKING:
+    from minio import Minio
+
+T = TypeVar("T")
+
+THREADS = 8
+"""Requests at once; also the number of connections kept."""
+CONNECT_TIMEOUT = timedelta(seconds=5)
+READ_TIMEOUT = timedelta(seconds=20)
+"""How long the peer may be silent within an answer."""
+PATIENCE = timedelta(seconds=60)
+"""How long one operation may take, retries included, before the store counts as out of reach."""
+RETRIES = 2
+PREFIX = "v1/"
+"""Where the keys that we make begin; nothing else is ever listed."""
+_SMALLEST_PART = 5 * 1024 * 1024
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Where the bucket is and how to get in."""
+
+    name: str
+    hostname: str
+    """``host`` or ``host:port``."""
+    access_key: str
+    secret_key: str
+    region: str
+    """Given, because the client asks the server for it otherwise, before every first request."""
+    secure: bool = True
+
+
+class S3Store:
+    """A ``Store`` in a bucket that exists. Keys are never used twice, so nothing is ever written over."""
+
+    def __init__(self, bucket: Bucket, *, threads: int = THREADS, patience: timedelta = PATIENCE) -> None:
+        """Opens no connection. Raises ValueError when the host or bucket name is impossible."""
+        self._bucket = bucket.name
+        self._where = f"message store s3://{bucket.name} at {bucket.hostname}"
+        self._patience = patience.total_seconds()
+        self._client = _connect(bucket, threads)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="s3")
+
+    async def store(self, key: str, content: bytes) -> None:
+        """Keep ``content`` durably under ``key``. Raises Unavailable or InvalidKey."""
+        await self._run(self._store, check_key(key), content)
+
+    async def fetch(self, key: str) -> bytes:
+        """The content. Raises MissingPayload (InvalidKey is one) or Unavailable."""
+        return await self._run(self._fetch, check_key(key))
+
+    async def delete(self, key: str) -> None:
+        """Remove the payload; a missing one, or a key that cannot exist, is no error. Raises Unavailable."""
+        with suppress(MissingPayload):
+            await self._run(self._delete, check_key(key))
+
+    async def iter_keys(self, older_than: datetime) -> AsyncIterator[str]:
+        """The keys of all payloads below ``v1/`` written before ``older_than`` (by the server's clock). Raises Unavailable."""
+        walk = self._walk(older_than)
+        while keys := await self._run(_take, walk, _PAGE):
+            for key in keys:
+                yield key
+
+    async def tidy(self, older_than: datetime) -> int:
+        """A bucket has no folders and shows no half-written objects: nothing to do."""
+        return 0
+
+    async def close(self) -> None:
+        """Let the threads end after what is under way; nothing new is taken."""
+        self._pool.shutdown(wait=False)
+
+    async def _run(self, work: Callable[..., T], *args: object) -> T:
+        """``work`` in a thread of the store; every failure but a missing object becomes Unavailable."""
+        from minio.error import MinioException, S3Error
+        from urllib3.exceptions import HTTPError
+
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+        except TimeoutError:
+            raise Unavailable(f"{self._where}: no answer within {self._patience:g} s") from None
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                raise MissingPayload(f"no payload under {args[0]}") from None
+            raise Unavailable(f"{self._where}: {error.code}: {error.message}") from error
+        except (MinioException, HTTPError, OSError) as error:
+            raise Unavailable(f"{self._where}: {error}") from error
+
+    def _store(self, key: str, content: bytes) -> None:
+        # One part, whatever the size: a multipart upload is four round trips more. BytesIO hands the same object on, no copy.
+        part = max(len(content), _SMALLEST_PART)
+        self._client.put_object(
+            self._bucket, key, io.BytesIO(content), len(content), content_type="message/rfc822", part_size=part
+        )
+
+    def _fetch(self, key: str) -> bytes:
+        response = self._client.get_object(self._bucket, key)
+        try:
+            return response.read()
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _delete(self, key: str) -> None:
+        self._client.remove_object(self._bucket, key)
+
+    def _walk(self, before: datetime) -> Iterator[str]:
+        for item in self._client.list_objects(self._bucket, prefix=PREFIX, recursive=True):
+            if item.object_name and item.last_modified and item.last_modified < before:
+                with suppress(InvalidKey):
+                    yield check_key(item.object_name)
+
+
+def _connect(bucket: Bucket, threads: int) -> "Minio":
+    # Imported here: a process with a folder for its store need not pay 15 MB for a client.
+    import certifi
+    import urllib3
+    from minio import Minio
+    from minio.helpers import check_bucket_name
+
+    check_bucket_name(bucket.name)
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT.total_seconds(), read=READ_TIMEOUT.total_seconds()),
+        retries=urllib3.Retry(total=RETRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        maxsize=threads,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=certifi.where(),
+    )
+    return Minio(
+        bucket.hostname,
+        access_key=bucket.access_key or None,
+        secret_key=bucket.secret_key or None,
+        secure=bucket.secure,
+        region=bucket.region,
+        http_client=pool,
+    )
+
+
+def _take(keys: Iterator[str], most: int) -> list[str]:
+    return list(islice(keys, most))

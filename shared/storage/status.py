@@ -1,0 +1,117 @@
+"""What is known about a mail: under way or final, with every attempt. For ``GET /v1/messages/{id}`` and ``mailwarren show``."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from shared.storage.database import Connection
+from shared.wire.times import render_time
+
+MOST = 1000
+"""Recipients that one Message-ID may bring up."""
+
+_SHOWN = (
+    "attempt", "state", "result", "code", "status", "description", "time", "class", "mta", "from", "to", "strategy",
+    "possible-duplicate",
+)  # fmt: skip
+
+_FINAL = """
+    SELECT id, message_id, transaction, sender, recipient, subject, status, delivery_strategy, state, code, class,
+           destination, results, created_at, updated_at
+    FROM message_status WHERE id = ANY (%(names)s) OR (message_id <> id AND message_id = ANY (%(names)s)) LIMIT %(most)s
+"""
+_ARCHIVED = """
+    SELECT id, message_id, transaction, sender, recipient, subject, status, delivery_strategy, state, code, class,
+           destination, results, created_at, updated_at, archived_at
+    FROM message_status_archive
+    WHERE id = ANY (%(names)s) OR (message_id <> id AND message_id = ANY (%(names)s)) LIMIT %(most)s
+"""
+_UNDER_WAY = """
+    SELECT r.key AS id, r.value ->> 'message_id' AS message_id, m.transaction, m.sender, r.value ->> 'recipient' AS recipient,
+           m.subject, m.channel, m.strategy, m.next_attempt_at, m.created_at, m.updated_at
+    FROM messages m, jsonb_each(m.recipients) r
+    WHERE m.ids && %(names)s AND (r.key = ANY (%(names)s) OR r.value ->> 'message_id' = ANY (%(names)s)) LIMIT %(most)s
+"""
+_ATTEMPTS = """
+    SELECT id, report, next_attempt_at FROM delivery_attempts WHERE id = ANY (%(ids)s) ORDER BY id, attempt
+"""
+
+
+async def find_message(connection: Connection, ident: str) -> list[dict[str, Any]]:
+    """One document per recipient that ``ident`` names: our id names one, a Message-ID (with or without <>) perhaps several; [] = unknown.
+
+    A document: ``id``, ``message-id``, ``transaction``, ``envelope``, ``recipient``, ``subject``, ``status`` (accepted, deferred,
+    delivered, failed), ``final``, ``attempts`` (each with state, result, code, status, description, time …), ``nextattempt`` (when
+    under way), ``strategy``, ``accepted``, ``updated``; times as on the wire. Raises psycopg's errors (see ``Database.connection``).
+    """
+    bare = ident.strip()
+    if not bare or "\x00" in bare or len(bare) > 2000 or not bare.isprintable():
+        return []
+    names = [bare, bare[1:-1] if bare.startswith("<") and bare.endswith(">") else f"<{bare}>"]
+    values = {"names": names, "most": MOST}
+    found: dict[str, dict[str, Any]] = {}
+    for row in await _fetch(connection, _UNDER_WAY, values):
+        found[row["id"]] = row
+    attempts: dict[str, list[dict[str, Any]]] = {}
+    if found:
+        for row in await _fetch(connection, _ATTEMPTS, {"ids": list(found)}):
+            attempts.setdefault(row["id"], []).append(row)
+    documents = {ident: _render_under_way(row, attempts.get(ident, ())) for ident, row in found.items()}
+    # Asked for last, and winning: a mail that becomes final in between is seen in both places, never in none.
+    final = await _fetch(connection, _FINAL, values) or ([] if documents else await _fetch(connection, _ARCHIVED, values))
+    documents |= {row["id"]: _render_final(row) for row in final}
+    return sorted(documents.values(), key=lambda document: (document["accepted"], document["recipient"]))
+
+
+async def _fetch(connection: Connection, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query.encode(), values)
+        return await cursor.fetchall()
+
+
+def _render_under_way(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    told = list(attempts)
+    due = told[-1]["next_attempt_at"] if told else row["next_attempt_at"]
+    return {
+        **_render_common(row, [attempt["report"] for attempt in told]),
+        "status": "deferred" if told else "accepted",
+        "final": False,
+        "nextattempt": _render_time(due),
+        "strategy": row["strategy"],
+        "channel": row["channel"],
+    }
+
+
+def _render_final(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_render_common(row, row["results"]),
+        "status": row["status"],
+        "final": True,
+        "nextattempt": None,
+        "strategy": row["delivery_strategy"],
+        "state": row["state"],
+        "code": row["code"],
+        "class": row["class"],
+        "destination": row["destination"],
+        "archived": _render_time(row.get("archived_at")),
+    }
+
+
+def _render_common(row: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "message-id": row["message_id"],
+        "transaction": row["transaction"],
+        "envelope": row["sender"],
+        "recipient": row["recipient"],
+        "subject": row["subject"],
+        "attempts": [{name: report[name] for name in _SHOWN if name in report} for report in reports],
+        "accepted": _render_time(row["created_at"]),
+        "updated": _render_time(row["updated_at"]),
+    }
+
+
+def _render_time(seconds: int | None) -> str | None:
+    return None if seconds is None else render_time(datetime.fromtimestamp(seconds, UTC))

@@ -1,0 +1,160 @@
+"""The tables, as the newest migration leaves them. ``migrations`` makes them; a test compares the two.
+
+Times are unix seconds. ``id`` is ours, one per recipient; ``transaction`` is shared by the recipients of one submission.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_name)s_idx",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+
+def _times() -> tuple[Column[int], Column[int]]:
+    return (
+        Column("created_at", BigInteger, nullable=False, comment="unix seconds"),
+        Column("updated_at", BigInteger, nullable=False, comment="unix seconds"),
+    )
+
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("transaction", Text, primary_key=True),
+    Column("message_id", Text, nullable=False, comment="Message-ID header, else ours; not unique"),
+    Column("message_type", Text, nullable=False, comment="mail or report (multipart/report)"),
+    Column("sender", Text, nullable=False, comment="reverse-path; empty = null sender"),
+    Column("recipients", JSONB, nullable=False, comment="{id: {recipient, message_id, datafile}} of those seen so far"),
+    Column("recipients_total", Integer, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("channel", Text, nullable=False, comment="smtp, json or amqp"),
+    Column("status", Text, nullable=False, comment="accepted, routed, deferred or final"),
+    Column("return_path", Text, nullable=False),
+    Column("datafile", Text, comment="key in the message store; null = the content rides in the message"),
+    Column("strategy", Text, comment="delivery strategy asked for"),
+    Column("ids", ARRAY(Text), nullable=False, comment="every id and message-id of its recipients, to find it by"),
+    Column("keepmime", Boolean, nullable=False, comment="the payload outlives the mail"),
+    Column("next_attempt_at", BigInteger, nullable=False, comment="unix seconds; when the first attempt is due"),
+    *_times(),
+    CheckConstraint("status IN ('accepted', 'routed', 'deferred', 'final')", name="status"),
+    Index("messages_ids_idx", "ids", postgresql_using="gin"),
+    Index("messages_datafile_idx", "datafile", postgresql_where=text("datafile IS NOT NULL")),
+)
+"""Mail under way, a row per submission; the row goes when all its recipients are final."""
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    Column("id", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, comment="from 1"),
+    Column("state", Text),
+    Column("result", Text),
+    Column("code", Integer),
+    Column("status", Text, comment="enhanced status code, RFC 3463"),
+    Column("description", Text),
+    Column("class", Text, comment="our bounce class"),
+    Column("mta", Text),
+    Column("from", Text, comment="local address"),
+    Column("to", Text, comment="remote address"),
+    Column("time", BigInteger, nullable=False, comment="unix seconds"),
+    Column("destination", Text, nullable=False, comment="domain of the recipient"),
+    Column("next_attempt_at", BigInteger, comment="unix seconds; only on the newest attempt of a mail"),
+    Column("report", JSONB, nullable=False, comment="the whole attempt as on the wire"),
+    *_times(),
+    PrimaryKeyConstraint("id", "attempt"),
+    Index("delivery_attempts_next_attempt_at_idx", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
+)
+"""Every attempt of mail still under way; moved into ``message_status.results`` when the mail is final."""
+
+
+def _status_columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("id", Text, nullable=False),
+        Column("transaction", Text, nullable=False),
+        Column("recipients_total", Integer, nullable=False),
+        Column("message_id", Text, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("sender", Text, nullable=False),
+        Column("recipient", Text, nullable=False),
+        Column("delivery_strategy", Text),
+        Column("status", Text, nullable=False, comment="delivered or failed"),
+        Column("state", Text),
+        Column("code", Integer),
+        Column("class", Text),
+        Column("destination", Text, nullable=False),
+        Column("results", JSONB, nullable=False, comment="every attempt as on the wire, oldest first"),
+        *_times(),
+    )
+
+
+message_status = Table(
+    "message_status",
+    metadata,
+    *_status_columns(),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("status IN ('delivered', 'failed')", name="status"),
+    Index("message_status_message_id_idx", "message_id", postgresql_where=text("message_id <> id")),
+    Index("message_status_transaction_idx", "transaction", postgresql_where=text("recipients_total > 1")),
+    Index("message_status_updated_at_idx", "updated_at"),
+)
+"""The final verdict on a recipient's mail."""
+
+message_status_archive = Table(
+    "message_status_archive",
+    metadata,
+    *_status_columns(),
+    Column("archived_at", BigInteger, nullable=False, comment="unix seconds; retention counts from here"),
+    PrimaryKeyConstraint("id", "archived_at"),
+    Index("message_status_archive_message_id_idx", "message_id", postgresql_where=text("message_id <> id")),
+    Index("message_status_archive_archived_at_idx", "archived_at", postgresql_using="brin"),
+    postgresql_partition_by="RANGE (archived_at)",
+)
+"""Old verdicts, a partition per month of archiving (``message_status_archive_2026_11``), made and dropped by the archiver."""
+
+delivery_configurations = Table(
+    "delivery_configurations",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("priority", Integer, nullable=False, comment="lower first"),
+    Column("configuration", JSONB, nullable=False, comment='{"params": {…}, "outbound": ["seal"]}'),
+    *_times(),
+)
+"""The router's rules. A trigger notifies the channel of the same name at every change."""
+
+kept_payloads = Table(
+    "kept_payloads",
+    metadata,
+    Column("datafile", Text, primary_key=True, comment="key in the message store"),
+    *_times(),
+)
+"""Payloads of mail with ``keepmime``: never swept."""
+
+recorder_progress = Table(
+    "recorder_progress",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("caught_up_since", BigInteger, comment="unix seconds; null = behind"),
+    *_times(),
+)
+"""Since when the recorder has kept up without a break; ``updated_at`` is its last sign of life.
+The sweep of payloads trusts this."""

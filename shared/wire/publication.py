@@ -1,0 +1,36 @@
+"""What a handler decides: messages to publish. A value; only the consumer loop acts on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+EVENT = "event"
+"""Our AMQP header on every message for the result-recorder: ``accepted``, ``retry``, ``success`` or ``failure``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message to publish."""
+
+    key: str
+    """Routing key."""
+    body: bytes
+    exchange: str | None = None
+    """None: the exchange of the settings."""
+    record: bool = False
+    """Also to the result-recorder, by the header BCC, in the same confirmed publish. Only for messages that carry no mail: the broker
+    takes a message with a reachable BCC for routed, even when nothing is bound to its own key."""
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    """Our own AMQP headers. Headers of a message that was received are never copied (x-death stops dead-lettering)."""
+    priority: int | None = None
+    encoding: str = ""
+    """content-encoding of ``body``: "" or ``gzip``."""
+    otherwise: str | None = None
+    """Routing key to use when nothing is bound to ``key``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What becomes of one message: publish all of these, then it is done."""
+
+    publications: tuple[Publication, ...] = ()
