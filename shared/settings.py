@@ -4,6 +4,7 @@ A setting is a field of a pydantic model. Its name is MailerQ's or mxengine's: `
 ``RABBITMQ_ADDRESS`` in the environment, ``rabbitmq_address`` in Python.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def load(cls: type[S], *, config: Path | None = None, options: Mapping[str, str]
     try:
         settings = cls.model_validate(merged)
     except ValidationError as error:
-        raise BadSetting(_explain(error, origins)) from None
+        raise BadSetting(_explain(cls, error, origins)) from None
     return Loaded(settings, origins)
 
 
@@ -89,17 +90,18 @@ def render_table(loaded: Loaded[Any]) -> list[tuple[str, str, str, str]]:
     rows = []
     for field, info in type(loaded.settings).model_fields.items():
         value = getattr(loaded.settings, field)
-        rows.append((spell(field), _show(field, value), loaded.origins[field], info.description or ""))
+        rows.append((spell(field), show_value(value), loaded.origins[field], info.description or ""))
     return rows
 
 
-def _show(field: str, value: Any) -> str:
+def show_value(value: Any) -> str:
+    """A setting's value as it is written outside Python; a secret is masked."""
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}"
     if isinstance(value, tuple):
-        return ",".join(_show(field, item) for item in value)
+        return ",".join(show_value(item) for item in value)
     return "" if value is None else mask_url(str(value))
 
 
@@ -138,8 +140,18 @@ def _known(cls: type[Settings], options: Mapping[str, str], origin: str) -> dict
     return known
 
 
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+def _explain(cls: type[Settings], error: ValidationError, origins: Mapping[str, str]) -> str:
     first: Any = error.errors()[0]
     path: Sequence[Any] = first["loc"] or ("settings",)
     field = str(path[0])
-    return f"{spell(field)}: {first['input']!r} (from {origins.get(field, 'built-in')}): {first['msg']}"
+    shown = "********" if _is_secret(cls, field) else repr(_mask(first["input"]))
+    return f"{spell(field)}: {shown} (from {origins.get(field, 'built-in')}): {first['msg']}"
+
+
+def _is_secret(cls: type[Settings], field: str) -> bool:
+    return field in cls.model_fields and cls.model_fields[field].annotation is SecretStr
+
+
+def _mask(value: Any) -> Any:
+    """A wrong value is shown; what may be a password in it (``user:password@``) is not."""
+    return re.sub(r":[^:@/]+@", ":********@", mask_url(value)) if isinstance(value, str) else value

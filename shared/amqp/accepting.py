@@ -7,10 +7,13 @@ is opened from nothing. No publish is repeated on it: its client was told that w
 import asyncio
 import gzip
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
+from typing import Any
 
 from aiormq.exceptions import AMQPError
+from prometheus_client import Counter
 
 from shared.amqp.connection import connect
 from shared.amqp.publisher import Publisher
@@ -27,6 +30,10 @@ STALLED = 10.0
 """Seconds that the oldest publish may wait for its confirm before no further mail is taken: a broker in alarm is silent."""
 RECONNECT = 1.0
 """Seconds between the loss of a connection and the next one."""
+
+LOST_RECORDS = Counter("accepted_records_lost", "Recipients accepted without a record of it")
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 Verify = Callable[[Publisher], Awaitable[None]]
 
@@ -55,14 +62,19 @@ class AcceptingPublisher:
         return None
 
     async def __call__(self, key: str, bodies: Sequence[tuple[bytes, bytes]]) -> None:
-        """Publish pairs of (mail, record); return when all are confirmed and routed. Raises Unavailable or BrokerLost."""
+        """Publish pairs of (mail, record). Returns when every mail is confirmed and routed. Raises Unavailable or BrokerLost.
+
+        With the last mail's confirm responsibility is taken: a record that fails then is no reason to refuse, the client would
+        send again what is on its way already. The recorder learns of such a mail by its first result.
+        """
         if (trouble := self.trouble) is not None or self._publisher is None:
             raise Unavailable(trouble or "no connection to RabbitMQ")
         self._number += 1
         number = self._number
         self._waiting[number] = time.monotonic()
         try:
-            await self._publisher.publish_all([one for pair in bodies for one in self._render(key, *pair)])
+            await self._publisher.publish_all([self._render(key, mail) for mail, _ in bodies])
+            await self._publish_records(self._publisher, [record for _, record in bodies])
         finally:
             del self._waiting[number]
 
@@ -91,8 +103,12 @@ class AcceptingPublisher:
 
     async def _open(self) -> Publisher:
         publisher = await Publisher.open(self._settings, name=self._name)
-        if self._verify is not None:
-            await self._verify(publisher)
+        try:
+            if self._verify is not None:
+                await self._verify(publisher)
+        except BaseException:
+            await publisher.close()
+            raise
         return publisher
 
     async def _use(self, publisher: Publisher, runtime: Runtime) -> None:
@@ -101,14 +117,19 @@ class AcceptingPublisher:
         reason = await asyncio.shield(publisher.lost)
         log.error("lost RabbitMQ, connecting again; meanwhile no mail is accepted", reason=reason)
 
-    def _render(self, key: str, mail: bytes, record: bytes) -> tuple[Publication, Publication]:
+    async def _publish_records(self, publisher: Publisher, records: Sequence[bytes]) -> None:
+        key = self._settings.rabbitmq_record
+        try:
+            await publisher.publish_all([self._render(key, record, {EVENT: "accepted"}) for record in records])
+        except (Unavailable, BrokerLost) as error:
+            LOST_RECORDS.inc(len(records))
+            log.error("mail accepted, but its record was lost", reason=str(error))
+
+    def _render(self, key: str, body: bytes, headers: Mapping[str, Any] = _NONE) -> Publication:
         encoding = self._settings.rabbitmq_encoding
         if encoding:
-            mail, record = (gzip.compress(body, compresslevel=1, mtime=0) for body in (mail, record))
-        return (
-            Publication(key, mail, encoding=encoding),
-            Publication(self._settings.rabbitmq_record, record, headers={EVENT: "accepted"}, encoding=encoding),
-        )
+            body = gzip.compress(body, compresslevel=1, mtime=0)
+        return Publication(key, body, headers=headers, encoding=encoding)
 
 
 async def verify_keys(settings: BrokerSettings, name: str, keys: Sequence[str], _: object = None) -> None:

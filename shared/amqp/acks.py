@@ -6,9 +6,11 @@ must name a tag that was not acked yet, or RabbitMQ closes the channel.
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
-from aiormq.exceptions import AMQPError
+from shared.amqp.connection import translating
+from shared.trouble import BrokerLost
 
 FLUSH_DELAY = 0.005
 """Seconds in which finished messages are gathered into one ack."""
@@ -23,6 +25,7 @@ class Acks:
         self._finished: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: set[asyncio.Task[None]] = set()
+        self._writing = asyncio.Lock()
 
     def add(self, tag: int) -> None:
         """A message was delivered. Tags come in rising order."""
@@ -35,18 +38,21 @@ class Acks:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_DELAY, self._start_flush)
 
     async def flush(self) -> None:
-        """Ack now what is finished."""
-        acks = self.collect()
-        for tag, multiple in acks:
-            await self._channel.basic_ack(tag, multiple=multiple, wait=False)
+        """Ack now what is finished. Raises BrokerLost."""
+        # One at a time: a later ``multiple`` written first would cover the tags of an earlier flush.
+        async with self._writing:
+            with translating("while acking"):
+                for tag, multiple in self.collect():
+                    await self._channel.basic_ack(tag, multiple=multiple, wait=False)
 
     async def stop(self) -> None:
-        """Stop the timer and wait for acks being written."""
+        """Ack what is finished and stop the timer; also when the channel is gone already."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._flushing:
-            await asyncio.wait(self._flushing, timeout=1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._flush_quietly()
 
     def collect(self) -> list[tuple[int, bool]]:
         """Take the finished tags out: (tag, multiple) in an order that never names an acked tag."""
@@ -71,7 +77,5 @@ class Acks:
 
     async def _flush_quietly(self) -> None:
         # A lost channel is noticed where it is watched; RabbitMQ then delivers the unacked messages again.
-        try:
+        with suppress(BrokerLost):
             await self.flush()
-        except (AMQPError, OSError):
-            return

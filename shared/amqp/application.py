@@ -1,7 +1,7 @@
 """RabbitMQ as an application sees it: publishes mail like anybody, looks at what passes. Nothing here carries our app-id."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ async def publish_as_application(settings: BrokerSettings, exchange: str, key: s
                 raise Unavailable("RabbitMQ refused the message (a queue is full)") from None
 
 
-async def follow(settings: BrokerSettings, key: str) -> AsyncIterator[Mapping[str, Any]]:
+async def follow(settings: BrokerSettings, key: str) -> AsyncGenerator[Mapping[str, Any], None]:
     """The JSON objects that pass ``key`` from now on, as long as the caller asks.
 
     Read from an exclusive queue that goes with the connection: nobody else gets a message less. Raises BadSetting or BrokerLost.

@@ -137,6 +137,8 @@ class BatchConsumer:
             waiting = asyncio.ensure_future(arrivals.wait(self._within))
             await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
+            if watching.done():
+                break
             await self._handle_batch(consuming, arrivals, arrivals.take(self._most))
         watching.result()
         await consuming.cancel()

@@ -2,8 +2,10 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import aiormq
 import aiormq.abc
@@ -40,7 +42,7 @@ async def connect(addresses: str, *, name: str, verify: bool = True, patience: f
 
     ``patience``: seconds after which BrokerLost is raised; None waits forever. Raises BadSetting when the broker refuses the user.
     """
-    waited, pause = 0.0, 0.5
+    waited, pause, reason = 0.0, 0.5, ""
     while True:
         for url in addresses.split(","):
             try:
@@ -48,11 +50,28 @@ async def connect(addresses: str, *, name: str, verify: bool = True, patience: f
             except REFUSED:
                 raise BadSetting(f"rabbitmq-address {mask_url(url)}: RabbitMQ refused user or password") from None
             except (OSError, AMQPError, TimeoutError) as error:
-                log.warning("waiting for RabbitMQ", address=mask_url(url), reason=str(error) or type(error).__name__)
+                reason = _explain(error, url)
+                log.warning("waiting for RabbitMQ", address=mask_url(url), reason=reason)
         if patience is not None and waited >= patience:
-            raise BrokerLost(f"RabbitMQ does not answer at {mask_url(addresses)}")
+            raise BrokerLost(f"RabbitMQ does not answer at {mask_url(addresses)}: {reason}")
         await asyncio.sleep(pause)
         waited, pause = waited + pause, min(pause * 2, 5.0)
+
+
+def _explain(error: Exception, url: str) -> str:
+    if "Connection.OpenOk" in str(error):
+        # RabbitMQ's 530 and 403 come out of aiormq without their text.
+        return f"it refuses the virtual host {unquote(URL(url.strip()).raw_path[1:]) or '/'!r}"
+    return str(error) or type(error).__name__
+
+
+@contextmanager
+def translating(when: str) -> Iterator[None]:
+    """What the library raises becomes BrokerLost, which says ``when`` it happened."""
+    try:
+        yield
+    except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
+        raise BrokerLost(f"{when}: {error or type(error).__name__}") from error
 
 
 def when_closed(owner: Any, callback: Callable[[str], None]) -> None:

@@ -8,16 +8,17 @@ then parked in a wait queue. A body that is no message, or one that keeps coming
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import aiormq
 from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import AMQPError
 
 from shared.amqp.acks import Acks
-from shared.amqp.connection import connect, when_closed
+from shared.amqp.connection import connect, translating, when_closed
 from shared.amqp.metrics import DELIVERIES, HANDLE_SECONDS, HELD, IN_HAND, PARKED
 from shared.amqp.publisher import Publisher
 from shared.amqp.settings import BrokerSettings
@@ -75,7 +76,8 @@ def render_park(settings: BrokerSettings, frame: Frame, queue: str, reason: str)
     """The message, unchanged, for the queue ``dead``: with where it was, why, and when."""
     headers = {"origin-queue": queue, "reason": reason[:1024], "time": datetime.now(UTC).isoformat(timespec="seconds")}
     headers |= _render_event(frame)
-    return Publication(settings.rabbitmq_dead, frame.body, headers=headers, encoding=frame.encoding or "")
+    body, encoding = frame.body, frame.encoding or ""
+    return Publication(settings.rabbitmq_dead, body, headers=headers, encoding=encoding, is_ours=frame.is_ours)
 
 
 def render_hold(frame: Frame, home: str) -> Publication:
@@ -87,6 +89,7 @@ def render_hold(frame: Frame, home: str) -> Publication:
         headers=_render_event(frame),
         priority=frame.priority,
         encoding=frame.encoding or "",
+        is_ours=frame.is_ours,
     )
 
 
@@ -116,6 +119,7 @@ class Consumer:
         self._queue = settings.rabbitmq_queue
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects = asyncio.Lock()
+        self._is_drained = False
         self._acks: Acks
 
     async def run(self) -> None:
@@ -127,9 +131,12 @@ class Consumer:
             await consuming.watch_until_stopping()
             await consuming.cancel()
             await self._drain()
-            await consuming.acks.flush()
+            self._is_drained = True
 
     def _deliver(self, acks: Acks, message: DeliveredMessage) -> None:
+        if self._is_drained:
+            # Too late: RabbitMQ hands it to another consumer when the connection closes.
+            return
         # A task of our own: closing a channel cancels the library's callbacks, perhaps after the final dot.
         frame = parse_frame(message)
         self._acks = acks
@@ -185,6 +192,9 @@ class Consumer:
         self._acks.finish(frame.tag)
 
     async def _drain(self) -> None:
+        # What was delivered before the broker confirmed the cancel is still on its way through the library's tasks.
+        for _ in range(5):
+            await asyncio.sleep(0)
         if self._tasks:
             log.info("finishing what is in hand", messages=len(self._tasks))
             _, unfinished = await asyncio.wait(self._tasks, timeout=self._settings.drain_timeout.total_seconds())
@@ -222,17 +232,22 @@ class Consuming:
             stopping.cancel()
 
     async def cancel(self) -> None:
-        """No further deliveries; what was delivered stays ours until acked."""
-        await self.channel.basic_cancel(self.tag, timeout=10)
+        """No further deliveries; what was delivered stays ours until acked. Raises BrokerLost."""
+        with translating("while cancelling the consumer"):
+            await self.channel.basic_cancel(self.tag, timeout=10)
 
     async def close(self) -> None:
-        """Close the connection; RabbitMQ hands what was not acked to another consumer."""
+        """Ack what is finished and close the connection; RabbitMQ hands what was not acked to another consumer."""
         await self.acks.stop()
+        # Closing the connection drops acks that wait to be written; the answer to Channel.Close comes after all of them.
+        with suppress(AMQPError, OSError, RuntimeError, TimeoutError):
+            await self.channel.close(timeout=5)
         await self.connection.close()
 
     async def _check_registered(self) -> None:
         # Consumers were lost after trouble without any sign on the connection.
-        declared = await self.channel.queue_declare(self.settings.rabbitmq_queue, passive=True, timeout=10)
+        with translating("while looking for our consumer"):
+            declared = await self.channel.queue_declare(self.settings.rabbitmq_queue, passive=True, timeout=10)
         if not declared.consumer_count:
             raise BrokerLost(f"RabbitMQ no longer knows a consumer on queue {self.settings.rabbitmq_queue!r}")
 
@@ -240,10 +255,11 @@ class Consuming:
 async def open_consumer(
     settings: BrokerSettings, runtime: Runtime, publisher: Publisher, deliver: Callable[[Acks, DeliveredMessage], None]
 ) -> Consuming:
-    """Connect and consume ``rabbitmq-queue``; ``deliver`` is called for each message and must not block."""
+    """Connect and consume ``rabbitmq-queue``; ``deliver`` is called for each message and must not block. Raises BrokerLost."""
     connection = await connect(settings.rabbitmq_address, name=f"{runtime.service} consumes", verify=settings.rabbitmq_verify)
-    channel = await connection.channel(publisher_confirms=False)
-    await channel.basic_qos(prefetch_count=settings.rabbitmq_qos)
+    with translating("while opening a channel"):
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.basic_qos(prefetch_count=settings.rabbitmq_qos)
     lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def gone(reason: str) -> None:
@@ -263,6 +279,7 @@ async def open_consumer(
             runtime.fail(error)
 
     consuming = Consuming(settings, runtime, publisher, connection, channel, acks, "", lost)
-    answer = await channel.basic_consume(settings.rabbitmq_queue, on_message, timeout=10)
+    with translating(f"while consuming {settings.rabbitmq_queue!r}"):
+        answer = await channel.basic_consume(settings.rabbitmq_queue, on_message, timeout=10)
     consuming.tag = str(answer.consumer_tag)
     return consuming

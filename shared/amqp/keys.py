@@ -1,12 +1,17 @@
 """The routing keys of the settings, as the pure code wants them."""
 
 from shared.amqp.settings import BrokerSettings
+from shared.amqp.topology.default import WAITS
 from shared.delivery.outcome import Keys
+
+ACTIONS = "actions"
+"""Key that topology.json binds to the queue of json-inbox: a result there would be taken for an action."""
 
 
 def outcome_keys(settings: BrokerSettings, *, retries: str) -> Keys:
     """The keys for outcomes of a sender whose retries go to ``retries``."""
     ours = {
+        ACTIONS,
         settings.rabbitmq_inbox,
         settings.rabbitmq_outbox,
         settings.rabbitmq_seal,
@@ -15,6 +20,8 @@ def outcome_keys(settings: BrokerSettings, *, retries: str) -> Keys:
         settings.rabbitmq_dsn,
         settings.rabbitmq_record,
         settings.rabbitmq_dead,
+        # On the default exchange a key is the name of a queue.
+        *(() if settings.rabbitmq_exchange else (settings.rabbitmq_queue, *WAITS)),
     }
     return Keys(
         success=settings.rabbitmq_success,

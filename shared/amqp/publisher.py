@@ -12,7 +12,7 @@ import aiormq
 from aiormq.exceptions import AMQPError, DeliveryError, PublishError
 from pamqp import commands
 
-from shared.amqp.connection import connect, when_closed
+from shared.amqp.connection import connect, translating, when_closed
 from shared.amqp.settings import BrokerSettings
 from shared.log import get_logger
 from shared.trouble import BrokerLost, Unavailable
@@ -49,7 +49,8 @@ class Publisher:
         connection = await connect(
             settings.rabbitmq_address, name=f"{name} publishes", verify=settings.rabbitmq_verify, patience=patience
         )
-        channels = [await connection.channel(publisher_confirms=True, on_return_raises=True) for _ in range(CHANNELS)]
+        with translating("while opening a channel"):
+            channels = [await connection.channel(publisher_confirms=True, on_return_raises=True) for _ in range(CHANNELS)]
         return cls(settings, connection, channels)
 
     async def close(self) -> None:
@@ -72,24 +73,26 @@ class Publisher:
         batch = tuple(publications)
         if len(batch) == 1:
             await self._publish_surely(batch[0])
-        else:
-            async with asyncio.TaskGroup() as group:
-                for publication in batch:
-                    group.create_task(self._publish_surely(publication))
+            return
+        # No TaskGroup: it would wrap BrokerLost into a group of exceptions.
+        for outcome in await asyncio.gather(*map(self._publish_surely, batch), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def publish(self, publication: Publication) -> None:
-        """Publish one message. Raises Unroutable or BrokerLost."""
+        """Publish one message, by its second key when nothing is bound to the first. Raises Unroutable or BrokerLost."""
+        keys = dict.fromkeys(key for key in (publication.key, publication.otherwise) if key is not None)
         async with self._window:
-            try:
-                await self._publish(publication, publication.key)
-            except PublishError:
-                if publication.otherwise is None or publication.otherwise == publication.key:
-                    raise Unroutable(self._nobody(publication)) from None
-                log.warning("no queue for the key that the message names", key=publication.key, instead=publication.otherwise)
+            for key in keys:
                 try:
-                    await self._publish(publication, publication.otherwise)
+                    await self._publish(publication, key)
                 except PublishError:
-                    raise Unroutable(self._nobody(publication)) from None
+                    log.warning("no queue is bound to the key", key=key)
+                else:
+                    return
+        if not publication.is_optional:
+            raise Unroutable(self._nobody(publication))
+        log.warning("copy dropped: nothing is bound to its key", key=publication.key)
 
     async def _publish_surely(self, publication: Publication) -> None:
         while True:
@@ -114,7 +117,7 @@ class Publisher:
                 headers=headers or None,
                 delivery_mode=2 if self._settings.rabbitmq_persistent else 1,
                 priority=publication.priority,
-                app_id=APP_ID,
+                app_id=APP_ID if publication.is_ours else None,
             )
             self._next = (self._next + 1) % len(self._channels)
             try:
@@ -133,6 +136,12 @@ class Publisher:
                 await asyncio.sleep(0.5)
             except (AMQPError, OSError, RuntimeError) as error:
                 raise BrokerLost(f"while publishing to {key!r}: {error or type(error).__name__}") from error
+            except asyncio.CancelledError:
+                # aiormq gives this to whoever waits for a confirm when the heartbeat is lost; nobody has cancelled us then.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                raise BrokerLost(f"while publishing to {key!r}: the connection was closed") from None
             else:
                 return
 

@@ -52,8 +52,9 @@ async def redrive(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Redrive, oldest first; returns how many messages went back (``dry_run``: would go back).
+    """Redrive; returns how many messages went back (``dry_run``: would go back).
 
+    Oldest first, as far as RabbitMQ keeps the order: what is looked at and left may come back in another one.
     ``limit``: at most so many. ``reason``: only messages whose reason contains this text. Whatever is left stays in ``dead``.
     Raises Unavailable when there is no queue ``dead`` or RabbitMQ is out of reach.
     """

@@ -1,6 +1,7 @@
 """The RabbitMQ settings that every process has: MailerQ's names."""
 
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
@@ -55,6 +56,12 @@ class BrokerSettings(Settings):
     @field_validator("rabbitmq_address")
     @classmethod
     def _amqp(cls, value: str) -> str:
-        if not all(url.strip().startswith(("amqp://", "amqps://")) for url in value.split(",")):
-            raise ValueError("expected amqp://user:password@host:port/vhost")
+        for url in value.split(","):
+            try:
+                parts = urlsplit(url.strip())
+                is_right = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                is_right = False
+            if not is_right:
+                raise ValueError("expected amqp://user:password@host:port/vhost")
         return value

@@ -64,14 +64,14 @@ def conclude(
 ) -> Outcome:
     """What becomes of ``message`` after ``attempt``. ``extracted``: of the content as sent, when it was at hand."""
     verdict = decide(attempt, ident=message.id, schedule=schedule, now=now, with_smarthost=with_smarthost)
-    if attempt.state is State.MESSAGE and attempt.result in (Result.TIMEOUT, Result.LOST):
+    if attempt.state is State.MESSAGE and attempt.result in (Result.TIMEOUT, Result.LOST, Result.INVALID):
         attempt = replace(attempt, possible_duplicate=True)
     told = fill_in(attempt, permanent=isinstance(verdict, Failed) and verdict.is_refusal)
     after = _with_attempt(message, told, extracted)
     if isinstance(verdict, Retry):
         return Outcome(verdict, told, _retry(after, verdict, instructions, schedule, keys))
     if isinstance(verdict, Failed) and verdict.is_refusal and instructions.outbound:
-        return Outcome(verdict, told, _hand_on(after, instructions.outbound, keys))
+        return Outcome(verdict, told, _hand_on(after, instructions, schedule, keys))
     return Outcome(verdict, told, _final(after, instructions.queues, keys, is_sent=isinstance(verdict, Sent)))
 
 
@@ -107,21 +107,27 @@ def _with_attempt(message: Message, attempt: Attempt, extracted: Mapping[str, An
 
 
 def _retry(message: Message, verdict: Retry, instructions: Instructions, schedule: Schedule, keys: Keys) -> Step:
-    changes: dict[str, Any] = {"nextattempt": {"time": render_time(verdict.due)}}
-    if instructions.deadline is None and instructions.not_before is not None and len(message.results) == 1:
-        # The publisher's own nextattempt counts for the deadline, and is about to be overwritten.
-        changes["maxdelivertime"] = render_time(schedule.deadline)
+    changes = {"nextattempt": {"time": render_time(verdict.due)}} | _pin_deadline(message, instructions, schedule)
     again = message.with_properties(changes, without=("delayed",))
     publications = [_mail(keys.retries, again, keys), _record(again, "retry", keys)]
     if copy := instructions.queues.get("retry"):
-        publications.append(_result(copy, again.without_payload(), keys, otherwise=None))
+        publications.append(_result(copy, again.without_payload(), keys))
     return Step(tuple(publications))
 
 
-def _hand_on(message: Message, chain: tuple[str, ...], keys: Keys) -> Step:
+def _hand_on(message: Message, instructions: Instructions, schedule: Schedule, keys: Keys) -> Step:
     """The next strategy of the router's chain takes the mail: a permanent refusal of one is not the end."""
-    following = message.with_properties({"outbound": list(chain[1:])}, without=("nextattempt", "delayed"))
-    return Step((_mail(keys.strategies[chain[0]], following, keys), _record(following, "retry", keys)))
+    strategy, *rest = instructions.outbound
+    changes = {"outbound": rest} | _pin_deadline(message, instructions, schedule)
+    following = message.with_properties(changes, without=("nextattempt", "delayed"))
+    return Step((_mail(keys.strategies[strategy], following, keys), _record(following, "retry", keys)))
+
+
+def _pin_deadline(message: Message, instructions: Instructions, schedule: Schedule) -> dict[str, Any]:
+    """After the first attempt: the publisher's own nextattempt counts for the deadline, and is about to be overwritten."""
+    if instructions.deadline is None and instructions.not_before is not None and len(message.results) == 1:
+        return {"maxdelivertime": render_time(schedule.deadline)}
+    return {}
 
 
 def _final(message: Message, queues: Mapping[str, str | None], keys: Keys, *, is_sent: bool) -> Step:
@@ -129,16 +135,18 @@ def _final(message: Message, queues: Mapping[str, str | None], keys: Keys, *, is
     told = message.without_payload()
     key = queues.get(event, default)
     # The broker takes a message with a reachable BCC for routed, so a key of the message's own is tried alone; and the recorder
-    # learns a client's own payload key from the record only (for mail of our inboxes it knows it from the acceptance).
-    in_one = bool(key) and key == default and not (message.channel == "amqp" and "key" in message.document)
+    # learns a client's own payload key from the record only (for mail of our inboxes it knows it from the acceptance). A result
+    # that keeps its content (keepmime) is far larger than what the recorder needs.
+    is_slim = not any(name in told.document for name in SLIM) and not (message.channel == "amqp" and "key" in message.document)
+    in_one = bool(key) and key == default and is_slim
     publications = []
     if key:
-        result = _result(key, told, keys, otherwise=default or None)
+        result = _result(key, told, keys, otherwise=default)
         publications.append(replace(result, record=True, headers={EVENT: event}) if in_one else result)
     if not in_one:
         publications.append(_record(message, event, keys))
     if copy := queues.get("results", keys.results):
-        publications.append(_result(copy, told, keys, otherwise=keys.results or None))
+        publications.append(_result(copy, told, keys, otherwise=keys.results))
     return Step(tuple(publications))
 
 
@@ -151,8 +159,10 @@ def _record(message: Message, event: str, keys: Keys) -> Publication:
     return Publication(keys.record, slim.render(keys.encoding), headers={EVENT: event}, encoding=keys.encoding)
 
 
-def _result(key: str, told: Message, keys: Keys, *, otherwise: str | None) -> Publication:
-    return Publication(key, told.render(keys.encoding), priority=_priority(told), encoding=keys.encoding, otherwise=otherwise)
+def _result(key: str, told: Message, keys: Keys, *, otherwise: str = "") -> Publication:
+    # Optional: the record is what counts. A key of the message's own that leads nowhere must not keep a worker for ever.
+    body = told.render(keys.encoding)
+    return Publication(key, body, priority=_priority(told), encoding=keys.encoding, otherwise=otherwise or None, is_optional=True)
 
 
 def _priority(message: Message) -> int | None:

@@ -36,6 +36,12 @@ class Schedule:
         return now >= self.deadline or (self.most_attempts > 0 and attempt > self.most_attempts)
 
 
+def _add(moment: datetime, duration: timedelta) -> datetime:
+    """Cut at the end of the calendar: a ``nextattempt`` in the year 9999 is legal."""
+    latest = datetime.max.replace(tzinfo=moment.tzinfo)
+    return moment + duration if duration < latest - moment else latest
+
+
 def decide_schedule(message: Message, instructions: Instructions, settings: RetrySettings) -> Schedule:
     """The message's own properties, else the settings."""
     started = message.seen
@@ -43,7 +49,7 @@ def decide_schedule(message: Message, instructions: Instructions, settings: Retr
         started = max(started, instructions.not_before)
     most = instructions.most_attempts
     return Schedule(
-        deadline=instructions.deadline or started + settings.max_delivertime,
+        deadline=instructions.deadline or _add(started, settings.max_delivertime),
         most_attempts=settings.max_attempts if most is None else most,
         intervals=instructions.intervals or settings.retry_interval,
         jitter=0.0 if instructions.intervals else JITTER,

@@ -21,9 +21,10 @@ MAX_ENCODED = 16 * 1024
 # ftext, RFC 5322 2.2: printable US-ASCII but the colon; white space before the colon is obsolete syntax, and seen.
 _NAME = re.compile(r"[!-9;-~]+[ \t]*\Z")
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,64})\?([bBqQ])\?([^?]*)\?=")
+_NO_SPACE = re.compile(r"[^ \t]+")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|\\.?|[(),<>:;]|[^"\\(),<>:;]+', re.DOTALL)
 # Codecs that are no charsets, or that cost quadratic time on hostile text.
-_NO_CHARSETS = frozenset(["idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"])
+_NO_CHARSETS = frozenset(["idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"])
 
 
 def parse_extract(content: bytes) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def parse_addresses(values: Iterable[str]) -> list[str]:
             found = _scan_addresses(value)
         else:
             found = [_strip_name(part) for part in value.split(",", MAX_ADDRESSES)[:MAX_ADDRESSES]]
-        addresses += [address for address in found if address and " " not in address and "\t" not in address]
+        addresses += [address for address in found if _NO_SPACE.fullmatch(address) and ("@" in address or '"' not in address)]
     return addresses[:MAX_ADDRESSES]
 
 

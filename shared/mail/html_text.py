@@ -4,7 +4,7 @@ import html
 import re
 
 _TAG = re.compile(r"""<(/?)([A-Za-z][A-Za-z0-9:-]*)((?:[^>"']|"[^"]*"|'[^']*')*+)>""")
-_ATTRIBUTE = re.compile(r"""([A-Za-z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
+_ATTRIBUTE = re.compile(r"""(?<![A-Za-z-])([A-Za-z-]++)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _SPACE = re.compile(r"[ \t\r\n\f]+")
 _SILENT = {tag: re.compile(rf"</{tag}\b", re.IGNORECASE) for tag in ("script", "style", "title", "template")}
 _PARAGRAPHS = frozenset(["blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "ol", "p", "pre", "table", "ul"])
@@ -68,10 +68,13 @@ class _Writer:
         self._link: tuple[str, int] | None = None
 
     def add_text(self, text: str) -> None:
-        """White space is one space, but in ``pre``."""
+        """White space is one space, none at the start of a line, but in ``pre``."""
+        text = html.unescape(text).replace("\xa0", " ")
+        if not self._preformatted:
+            text = _SPACE.sub(" ", text)
+            text = text.lstrip(" ") if self._at_line_start() else text
         if text:
-            text = html.unescape(text).replace("\xa0", " ")
-            self._pieces.append(text if self._preformatted else _SPACE.sub(" ", text))
+            self._pieces.append(text)
 
     def start(self, name: str, attributes: str) -> None:
         """A start tag: line ends, bullets, the texts that stand for images."""
@@ -80,14 +83,14 @@ class _Writer:
             self._pieces.append("\n")
         elif name == "li":
             self._pieces.append("- ")
-        elif name in _CELLS:
+        elif name in _CELLS and not self._at_line_start():
             self._pieces.append(" ")
         elif name == "pre":
             self._preformatted += 1
         elif name == "a":
             self._link = (_attribute(attributes, "href"), len(self._pieces))
         elif name == "img":
-            self._pieces.append(_attribute(attributes, "alt"))
+            self.add_text(html.escape(_attribute(attributes, "alt")))
 
     def end(self, name: str) -> None:
         """An end tag; the target of a link stands behind its text, unless the text says it already."""
@@ -103,14 +106,17 @@ class _Writer:
 
     def render(self) -> str:
         """The lines, without white space at their ends and with one empty line between paragraphs at most."""
-        lines = [line.strip() if line[1:2] != " " else line.rstrip() for line in "".join(self._pieces).splitlines()]
+        lines = [line.rstrip() for line in "".join(self._pieces).splitlines()]
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n") + "\n"
 
     def _break(self, name: str) -> None:
         if name in _PARAGRAPHS:
             self._pieces.append("\n\n")
-        elif name in _LINES:
+        elif name in _LINES and not self._at_line_start():
             self._pieces.append("\n")
+
+    def _at_line_start(self) -> bool:
+        return not self._pieces or self._pieces[-1].endswith("\n")
 
 
 def _attribute(attributes: str, name: str) -> str:

@@ -21,6 +21,7 @@ from uuid import uuid4
 from shared.mail.address import InvalidAddress, Mailbox, domain_to_ascii, parse_mailbox
 from shared.mail.html_text import render_text
 
+_IDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}", re.ASCII)
 PROPERTIES = frozenset(["from", "to", "cc", "bcc", "replyTo", "subject", "text", "content", "headers", "attachments"])
 """What a structured mail may hold."""
 MAX_ADDRESSES = 1000
@@ -45,11 +46,13 @@ class StructuredMailError(ValueError):
     """The structured mail cannot become a message; the text names the property, its value and what was expected."""
 
 
-def render_mail(mail: Mapping[str, Any], *, now: datetime, message_id_domain: str) -> bytes:
+def render_mail(mail: Mapping[str, Any], *, now: datetime, message_id_domain: str, ident: str | None = None) -> bytes:
     """The whole message with CRLF line ends, in 7 bits (but for addresses that are not ASCII left of the @, RFC 6532).
 
-    Date and Message-ID are added unless ``headers`` has them. Bcc never shows. Raises StructuredMailError.
+    Date and Message-ID are added unless ``headers`` has them. Bcc never shows. ``ident`` stands in Message-ID and boundaries: the
+    same mail with the same ``now`` and ``ident`` is the same bytes each time. Raises StructuredMailError.
     """
+    ident = ident if ident and _IDENT.fullmatch(ident) else str(uuid4())
     unknown = sorted(set(mail) - PROPERTIES)
     if unknown:
         raise StructuredMailError(
@@ -60,9 +63,9 @@ def render_mail(mail: Mapping[str, Any], *, now: datetime, message_id_domain: st
     if "date" not in present:
         fields.append(("Date", format_datetime(now)))
     if "message-id" not in present:
-        fields.append(("Message-ID", f"<{uuid4()}@{message_id_domain}>"))
+        fields.append(("Message-ID", f"<{ident}@{message_id_domain}>"))
     header = "".join(f"{name}: {value}\r\n" for name, value in fields).encode()
-    return header + _render_body(mail)
+    return header + _render_body(mail, ident)
 
 
 def ion_to_structured(action: Mapping[str, Any], sender: str) -> dict[str, Any]:
@@ -207,7 +210,7 @@ def _render_phrase(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _render_body(mail: Mapping[str, Any]) -> bytes:
+def _render_body(mail: Mapping[str, Any], ident: str) -> bytes:
     """The MIME headers, the empty line and the body."""
     body = EmailMessage(policy=_POLICY)
     text, html = mail.get("text"), mail.get("content")
@@ -226,6 +229,8 @@ def _render_body(mail: Mapping[str, Any]) -> bytes:
         raise StructuredMailError(f"mime.attachments: {_shown(attachments)}: expected a list")
     for number, attachment in enumerate(attachments or []):
         _attach(body, attachment, f"attachments[{number}]")
+    for number, part in enumerate(part for part in body.walk() if part.is_multipart()):
+        part.set_boundary(f"=_{number}_{ident}")
     return bytes(body.as_bytes())
 
 
@@ -236,7 +241,9 @@ def _attach(body: EmailMessage, attachment: Any, where: str) -> None:
     if "url" in attachment:
         raise StructuredMailError(f"mime.{where}.url: attachments by URL are not built yet; expected data (base64)")
     if unknown:
-        raise StructuredMailError(f"mime.{where}.{unknown[0][:40]}: not a property of an attachment; expected data, name and type")
+        raise StructuredMailError(
+            f"mime.{where}.{unknown[0][:40]}: not a property of an attachment; expected data, name and type"
+        )
     name = _text(attachment.get("name") or "", f"{where}.name")
     given = attachment.get("type") or mimetypes.guess_type(name)[0] or "application/octet-stream"
     kind = _TYPE.fullmatch(given) if isinstance(given, str) else None

@@ -14,13 +14,14 @@ _PARTITION_LOCK = 7_310_579_604_012
 """Key of the advisory lock under which partitions are made and dropped."""
 _BOUNDS = re.compile(r"FROM \('(-?\d+)'\) TO \('(-?\d+)'\)")
 
+# MATERIALIZED: the rows are picked and locked once, whatever plan is chosen.
 _MOVE = """
-    WITH moved AS (
-        DELETE FROM message_status WHERE id IN (
-            SELECT id FROM message_status WHERE updated_at < %(before)s ORDER BY updated_at LIMIT %(most)s
-            FOR UPDATE SKIP LOCKED
-        )
-        RETURNING id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
+    WITH picked AS MATERIALIZED (
+        SELECT id FROM message_status WHERE updated_at < %(before)s ORDER BY updated_at LIMIT %(most)s
+        FOR UPDATE SKIP LOCKED
+    ), moved AS (
+        DELETE FROM message_status s USING picked WHERE s.id = picked.id
+        RETURNING s.id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
                   code, class, destination, results, created_at, updated_at
     )
     INSERT INTO message_status_archive (
@@ -31,10 +32,11 @@ _MOVE = """
 """
 
 _EXPIRE = """
-    DELETE FROM message_status_archive WHERE (id, archived_at) IN (
+    WITH picked AS MATERIALIZED (
         SELECT id, archived_at FROM message_status_archive WHERE archived_at < %(before)s LIMIT %(most)s
         FOR UPDATE SKIP LOCKED
     )
+    DELETE FROM message_status_archive a USING picked WHERE a.id = picked.id AND a.archived_at = picked.archived_at
 """
 
 _PARTITIONS = """

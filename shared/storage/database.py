@@ -1,12 +1,13 @@
 """Postgres: settings, connections that notice a dead peer, migrations. psycopg 3; SQLAlchemy only where tables are made."""
 
 import asyncio
+import select
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors
@@ -15,6 +16,9 @@ from pydantic import Field, field_validator
 
 from shared.settings import Duration, Settings
 from shared.trouble import BadSetting, Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection as SQLAlchemyConnection
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -144,7 +148,8 @@ class Database:
     async def _take(self) -> Connection:
         while self._idle:
             used, connection = self._idle.pop()
-            if connection.closed:
+            if connection.closed or _has_input(connection):
+                await connection.close()
                 continue
             if time.monotonic() - used < _STALE:
                 return connection
@@ -158,47 +163,55 @@ class Database:
         return await connect(self._settings, name=self._name)
 
 
+def _has_input(connection: Connection) -> bool:
+    """A connection at rest that has something to read: the server said goodbye (or something else that nobody waits for)."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def migrate(db_uri: str, *, check: bool = False) -> list[str]:
     """Bring the schema up to date; several processes may do so at once. Returns the revisions that were applied.
 
     ``check``: apply nothing, return what is pending. Raises BadSetting (the URI; a database newer than this code) or Unavailable.
     """
     # Only here: a service must not pay for the memory of SQLAlchemy and Alembic.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-    from alembic.util import CommandError
     from sqlalchemy import NullPool, create_engine, exc, text
 
     try:
         check_uri(db_uri)
     except ValueError as error:
         raise BadSetting(f"db-uri: {error}") from None
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
     conninfo = render_conninfo(db_uri, statement_timeout=0, name="mailwarren migrate")
     engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(conninfo))
     try:
-        with engine.connect() as connection:
+        with engine.begin() as connection:
             if not check:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            current = MigrationContext.configure(connection).get_current_heads()
-            pending = [
-                script.revision
-                for script in reversed(list(scripts.iterate_revisions("heads", current or "base")))
-                if script.revision not in current
-            ]
-            if pending and not check:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
+            return _upgrade(connection, apply=not check)
     except (exc.OperationalError, psycopg.OperationalError) as error:
         raise Unavailable(f"Postgres: {_line(getattr(error, 'orig', None) or error)}") from None
-    except CommandError as error:
-        raise BadSetting(f"the database was migrated by a newer mailwarren: {error}") from None
-    return pending
+
+
+def _upgrade(connection: "SQLAlchemyConnection", *, apply: bool) -> list[str]:
+    """The revisions that the database lacks, oldest first; applied in the connection's transaction when asked to."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    current = MigrationContext.configure(connection).get_current_heads()
+    if strange := [revision for revision in current if revision not in known]:
+        raise BadSetting(f"the database was migrated by a newer mailwarren: revision {', '.join(strange)} is not known here")
+    # One line of revisions, newest first: what stands before the current one is pending.
+    pending = known[: known.index(current[0])] if current else known
+    if pending and apply:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return pending[::-1]
 
 
 def _line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,6 +35,8 @@ PATIENCE = timedelta(seconds=60)
 TEMPORARY = ".tmp"
 _CHUNK = 1 << 20
 _KNOWN_FOLDERS = 16_384
+_TURNS = 3
+_LONGEST_WRITE = 3600.0
 _FAN_OUT = re.compile(r"[0-9a-f]")
 
 
@@ -72,9 +75,11 @@ class DirectoryStore:
     async def tidy(self, older_than: datetime) -> int:
         """Remove what writers that died left behind in ``.tmp``, and empty folders, both untouched since ``older_than``.
 
-        Returns how many were removed. Safe beside running writers. Raises Unavailable.
+        Safe beside running writers: whatever was touched within the last hour stays (a folder is touched when one in
+        it goes, so empty folders go one level at a time). Returns how many were removed. Raises
+        Unavailable.
         """
-        return await self._run(self._tidy, older_than.timestamp())
+        return await self._run(self._tidy, min(older_than.timestamp(), time.time() - _LONGEST_WRITE))
 
     async def close(self) -> None:
         """Let the threads end after what is under way; nothing new is taken."""
@@ -103,7 +108,8 @@ class DirectoryStore:
             self._link(temporary, path, folder, content, key)
         finally:
             os.unlink(temporary)
-        _sync_folder(folder)
+        with suppress(FileNotFoundError):  # somebody has deleted the payload already
+            _sync_folder(folder)
 
     def _write_temporary(self, content: bytes) -> str:
         """A new file below ``.tmp`` with the content, synced; nothing is left when that fails."""
@@ -125,16 +131,16 @@ class DirectoryStore:
         return temporary
 
     def _link(self, temporary: str, path: str, folder: str, content: bytes, key: str) -> None:
-        for _ in range(3):
-            self._ensure_folder(folder)
+        for _ in range(_TURNS):
             try:
+                self._ensure_folder(folder)
                 os.link(temporary, path)
             except FileExistsError:
                 if _read(path) != content:
                     raise KeyTaken(f"message store: other content is there under {key}") from None
                 _sync_file(path)
             except FileNotFoundError:
-                # ``tidy`` of another process took the empty folder away in between.
+                # ``tidy`` took the empty folder away in between.
                 self._forget_folders()
                 continue
             return
@@ -178,7 +184,8 @@ class DirectoryStore:
         except FileNotFoundError:
             self._look_at_root()
             return
-        _sync_folder(os.path.dirname(path))
+        with suppress(FileNotFoundError):  # ``tidy`` was faster
+            _sync_folder(os.path.dirname(path))
 
     def _look_at_root(self) -> None:
         """An unmounted store has no payloads either: that must not look like a missing one. Raises OSError."""

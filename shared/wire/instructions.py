@@ -76,6 +76,7 @@ def parse_instructions(message: Message) -> Instructions:
     """Check and type every property that concerns sending. Raises InvalidProperty."""
     document = message.document
     _refuse_unbuilt(document)
+    _check_untyped(document)
     return Instructions(
         recipient=_mailbox(document, "recipient"),
         reverse_path=_mailbox(document, "envelope") if message.reverse_path or _is_odd(document, "envelope") else None,
@@ -107,6 +108,16 @@ def _refuse_unbuilt(document: Mapping[str, Any]) -> None:
     for name in ("dkim", "data", "headers", "inlinecss", "pool", "dsn"):
         if document.get(name):
             raise InvalidProperty(f"{name}: this version cannot honour it yet; leave it out, or the mail is not sent")
+
+
+def _check_untyped(document: Mapping[str, Any]) -> None:
+    """Properties that others read straight from the document."""
+    for name in ("keepmime", "force"):
+        # 0 and 1 are MailerQ's way to say it; 1.0 is not.
+        value = document.get(name)
+        if value is not None and not (isinstance(value, int) and value in (0, 1)):
+            raise _invalid(name, value, "true, false, 0 or 1")
+    _list(document, "tags", str, "a list of texts")
 
 
 def _invalid(name: str, value: Any, expected: str) -> InvalidProperty:

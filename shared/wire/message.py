@@ -157,13 +157,35 @@ def render_inline_content(content: bytes) -> dict[str, str]:
         return {"mime64": base64.b64encode(content).decode("ascii")}
 
 
+_KINDS: Mapping[str, type] = {
+    "id": str,
+    "transaction": str,
+    "recipients-total": int,
+    "channel": str,
+    "seen": str,
+    "size": int,
+    "sha256": str,
+    "return-path": str,
+    "outbound": list,
+    "results": list,
+    "extracted": dict,
+}
+"""What our own properties are. Anybody who may publish can claim our app-id: a wrong type is parked, it must not end a process."""
+
+
 def _check_ours(document: Mapping[str, Any]) -> None:
-    for name, kind in (("id", str), ("transaction", str), ("channel", str), ("seen", str), ("results", list)):
-        if name in document and not isinstance(document[name], kind):
-            raise WireError(f"{name}: expected {kind.__name__}, not {type(document[name]).__name__}")
+    for name, kind in _KINDS.items():
+        value = document.get(name)
+        # An absent property is fine, null is not; and a bool is no number.
+        if name in document and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            raise WireError(f"{name}: expected {kind.__name__}, not {type(value).__name__}")
+    if not document["id"]:
+        raise WireError("id: expected a text that is not empty")
     try:
         parse_time(document.get("seen", ""))
     except ValueError as error:
         raise WireError(f"seen: {document.get('seen')!r}: {error}") from None
     if not all(isinstance(attempt, dict) for attempt in document.get("results", [])):
         raise WireError("results: expected a list of objects")
+    if not isinstance(document.get("extracted", {}).get("headers", {}), dict):
+        raise WireError("extracted.headers: expected an object")

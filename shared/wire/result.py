@@ -112,5 +112,5 @@ def clean_text(text: str) -> str:
     """``text`` without control bytes and lone surrogates, cut to MAX_DESCRIPTION characters: safe for JSON, logs and Postgres."""
     if text.isascii() and text.isprintable():
         return text[:MAX_DESCRIPTION]
-    kept = "".join(" " if char in "\r\n\t" else char for char in text if char.isprintable() or char in "\r\n\t")
+    kept = "".join(" " if char.isspace() else char for char in text if char.isprintable() or char.isspace())
     return kept[:MAX_DESCRIPTION]

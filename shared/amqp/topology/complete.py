@@ -1,12 +1,11 @@
 """A user's own amqpinit file plus what our processes need. Pure."""
 
-from shared.amqp.topology.default import APPLICATIONS, MAIN, READERS
+from shared.amqp.topology.default import APPLICATIONS, MAIN, OPTIONAL, READERS
 from shared.amqp.topology.objects import Binding, Exchange, Queue, Topology, TopologyObject
 from shared.amqp.topology.routing import find_loops, find_queues
 
 RESULTS = {"rabbitmq-success": "success", "rabbitmq-failure": "failure"}
 """Setting → key, by default: results for applications."""
-OFF_BY_DEFAULT = ("local", "reports", "refused")
 
 
 def complete(user: Topology, default: Topology) -> Topology:
@@ -20,7 +19,7 @@ def complete(user: Topology, default: Topology) -> Topology:
     exchanges = [*user.exchanges, *new_exchanges]
     bindings, queues = [], set()
     for binding in default.bindings:
-        if binding.destination in OFF_BY_DEFAULT:
+        if binding.destination in OPTIONAL:
             continue
         reached = find_queues(exchanges, user.bindings, binding.exchange, binding.routing_key)
         if binding.destination in reached or (binding.destination in APPLICATIONS and reached):

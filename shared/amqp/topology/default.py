@@ -5,6 +5,7 @@ from pathlib import Path
 
 from shared.amqp.topology.objects import Topology
 from shared.amqp.topology.parse import parse_topology
+from shared.delivery.waiting import WAIT_QUEUES
 
 MAIN = "mailwarren"
 """Name of the exchange in the file; processes may be told another one (``rabbitmq-exchange``)."""
@@ -18,10 +19,12 @@ READERS: Mapping[str, str] = {
 """Queue → the process of ours that reads it. Results must never lead into one of them."""
 APPLICATIONS = ("success", "failures", "local", "reports", "refused")
 """Queues that applications read."""
+OPTIONAL = ("local", "reports", "refused")
+"""Those of them whose routing key is off by default."""
 DEAD = "dead"
 """Queue of the messages parked for an operator."""
-WAITS = ("wait.5s", "wait.30s", "wait.1m", "wait.5m", "wait.10m", "wait.30m", "wait.1h", "wait.2h")
-"""Fanout exchanges, each with a queue of the same name, shortest delay first."""
+WAITS = tuple(name for _, name in WAIT_QUEUES)
+"""Fanout exchanges, each with a queue of the same name."""
 
 
 def find_default_topology() -> Path:

@@ -38,7 +38,7 @@ def render_svg(topology: Topology) -> str:
     spread = rows / max(len(sources), 1)
     left = {name: round((index * spread + spread / 2) * _ROW) + _ROW for name, index in sources.items()}
     right = {name: index * _ROW + _ROW + _ROW // 2 for index, name in enumerate(queues)}
-    parts = [_line(*ends, ", ".join(keys), left, right) for ends, keys in _bundle(topology.bindings).items()]
+    parts = [_line(*ends, ", ".join(keys), left, right) for ends, keys in bundle(topology.bindings).items()]
     parts += [_box(_LEFT, y, f"{name} ({kinds.get(name, '?')})", "#cfe3f5") for name, y in left.items()]
     parts += [_box(_RIGHT, y, name, "#f5e6c8", details.get(name, "")) for name, y in right.items()]
     height = (rows + 1) * _ROW + _ROW // 2
@@ -84,7 +84,7 @@ def _targets(bindings: Iterable[Binding]) -> list[str]:
     return [binding.destination for binding in bindings if not binding.to_exchange]
 
 
-def _bundle(bindings: Iterable[Binding]) -> dict[tuple[str, str, bool], list[str]]:
+def bundle(bindings: Iterable[Binding]) -> dict[tuple[str, str, bool], list[str]]:
     """(exchange, destination, to an exchange) → keys: one line each."""
     bundles: dict[tuple[str, str, bool], list[str]] = {}
     for binding in bindings:

@@ -1,0 +1,1 @@
+"""The database's schema, revision by revision. Forward only; expand first, contract in a later release."""

@@ -1,0 +1,320 @@
+"""The archiver against a real Postgres and a real message store."""
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from services.archiver.handler import Report, archive_once
+from services.archiver.metrics import OVERDUE, OVERDUE_SECONDS
+from services.archiver.overdue import tell_overdue
+from services.archiver.settings import ServiceSettings
+from services.result_recorder.recorder import Recorder
+from shared.settings import load
+from shared.storage.database import Database
+from shared.storage.directory import DirectoryStore
+from shared.storage.payloads import MissingPayload
+from shared.storage.progress import fetch_progress, note_progress
+from shared.storage.records import RecordTables
+from shared.trouble import Unavailable
+from tests.stack import Stack
+from tests.support.record_frames import accepted, make_mail, refused, retry, success
+from tests.support.waiting import wait_until
+
+DAY = 86_400
+NOW = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp())
+
+
+@dataclass
+class Bench:
+    """A database, a store, and settings of the archiver."""
+
+    uri: str
+    database: Database
+    store: DirectoryStore
+    settings: ServiceSettings
+
+    async def archive(self, *, now: int = NOW, dry_run: bool = False, **options: str) -> Report:
+        settings = load(ServiceSettings, options={"db-uri": self.uri} | {k.replace("_", "-"): v for k, v in options.items()})
+        return await archive_once(self.database, self.store, settings.settings, dry_run=dry_run, now=now)
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(self.uri, row_factory=dict_row) as connection:
+            cursor = connection.execute(query.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def add_status(self, count: int, *, age: int, prefix: str = "m") -> None:
+        self.rows(
+            """
+            INSERT INTO message_status
+            SELECT %s || n, 't', 1, '<a@b>', 'Hello', 'a@b', 'c@d', 'smtp', 'delivered', 'message', 250, NULL, 'd',
+                   '[{"attempt": 1}]', %s, %s FROM generate_series(1, %s) n
+            """,
+            prefix, NOW - age, NOW - age, count,
+        )  # fmt: skip
+
+    def count(self, table: str) -> int:
+        queries = {
+            "message_status": "SELECT count(*) AS n FROM message_status",
+            "message_status_archive": "SELECT count(*) AS n FROM message_status_archive",
+        }
+        return int(self.rows(queries[table])[0]["n"])
+
+    def months(self) -> list[str]:
+        query = "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'message_status_archive'::regclass ORDER BY 1"
+        return [row["name"].removeprefix("message_status_archive_") for row in self.rows(query)]
+
+    async def keep_up(self, *, since: int, noted: int = NOW) -> None:
+        self.rows("DELETE FROM recorder_progress")
+        self.rows("INSERT INTO recorder_progress VALUES ('records', %s, %s, %s)", since, since, noted)
+
+    async def has_payload(self, key: str) -> bool:
+        try:
+            return bool(await self.store.fetch(key))
+        except MissingPayload:
+            return False
+
+
+@pytest.fixture
+async def bench(database: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    settings = ServiceSettings(db_uri=database)
+    store = DirectoryStore(tmp_path / "payloads")
+    bench = Bench(database, Database(settings), store, settings)
+    yield bench
+    await bench.database.close()
+    await store.close()
+
+
+async def test_old_verdicts_move_in_batches_until_none_is_left(bench: Bench) -> None:
+    bench.add_status(25, age=91 * DAY)
+    bench.add_status(5, age=89 * DAY, prefix="young")
+    report = await bench.archive(archive_batch_size="10")
+    assert (report.moved, report.created) == (
+        25,
+        ["message_status_archive_2026_11", "message_status_archive_2026_12", "message_status_archive_2027_01"],
+    )
+    assert (bench.count("message_status"), bench.count("message_status_archive")) == (5, 25)
+    (row,) = bench.rows("SELECT * FROM message_status_archive WHERE id = 'm7'")
+    assert row == {
+        "id": "m7", "transaction": "t", "recipients_total": 1, "message_id": "<a@b>", "subject": "Hello", "sender": "a@b",
+        "recipient": "c@d", "delivery_strategy": "smtp", "status": "delivered", "state": "message", "code": 250, "class": None,
+        "destination": "d", "results": [{"attempt": 1}], "created_at": NOW - 91 * DAY, "updated_at": NOW - 91 * DAY,
+        "archived_at": NOW,
+    }  # fmt: skip
+    assert (await bench.archive()).moved == 0
+
+
+async def test_the_wait_is_exact_and_counts_from_the_last_change(bench: Bench) -> None:
+    bench.add_status(1, age=3600, prefix="due-in-no-time")
+    bench.add_status(1, age=3601, prefix="due")
+    assert (await bench.archive(wait_before_archive="1h")).moved == 1
+    assert bench.rows("SELECT id FROM message_status_archive") == [{"id": "due1"}]
+
+
+async def test_several_archivers_move_every_row_once(bench: Bench) -> None:
+    bench.add_status(2000, age=91 * DAY)
+    reports = await asyncio.gather(*(bench.archive(archive_batch_size="50") for _ in range(4)))
+    assert sum(report.moved for report in reports) == 2000
+    assert bench.count("message_status") == 0
+    assert bench.count("message_status_archive") == 2000
+    assert sum(len(report.created) for report in reports) == 3
+
+
+async def test_a_row_that_another_archiver_holds_does_not_keep_the_others_waiting(bench: Bench) -> None:
+    bench.add_status(10, age=91 * DAY)
+    with psycopg.connect(bench.uri) as other:
+        other.execute("SELECT FROM message_status WHERE id IN ('m1', 'm2') FOR UPDATE")
+        async with asyncio.timeout(10):
+            assert (await bench.archive()).moved == 8
+    assert (await bench.archive()).moved == 2
+
+
+async def test_retention_drops_whole_months_and_deletes_the_rest(bench: Bench) -> None:
+    for month in ("2026-08-15", "2026-09-15", "2026-10-20", "2026-10-25"):
+        moment = int(datetime.fromisoformat(month).replace(tzinfo=UTC).timestamp())
+        bench.add_status(3, age=200 * DAY, prefix=month)
+        assert (await bench.archive(now=moment, wait_before_archive="1h")).moved == 3
+    assert bench.months() == [f"2026_{month:02}" for month in (8, 9, 10, 11, 12)]
+    # 32 days before 23 November is 22 October: August and September go as a whole, October by its rows.
+    report = await bench.archive(archive_retention_period="768h")
+    assert report.dropped == ["message_status_archive_2026_08", "message_status_archive_2026_09"]
+    assert report.expired == 9
+    assert bench.months() == ["2026_10", "2026_11", "2026_12", "2027_01"]
+    assert {row["id"][:10] for row in bench.rows("SELECT id FROM message_status_archive")} == {"2026-10-25"}
+
+
+async def test_retention_counts_from_archiving(bench: Bench) -> None:
+    bench.add_status(4, age=900 * DAY)
+    assert (await bench.archive(archive_retention_period="24h")).expired == 0
+    assert bench.count("message_status_archive") == 4
+    assert (await bench.archive(now=NOW + DAY + 1, archive_retention_period="24h")).expired == 4
+
+
+async def test_a_dry_run_tells_and_changes_nothing(bench: Bench) -> None:
+    bench.add_status(3, age=300 * DAY, prefix="old")
+    await bench.archive(now=NOW - 60 * DAY, wait_before_archive="1h")
+    bench.add_status(7, age=91 * DAY)
+    key = await _store_orphan(bench)
+    await bench.keep_up(since=NOW - 30 * DAY)
+    foreseen = await bench.archive(dry_run=True, archive_retention_period="480h")
+    assert (bench.count("message_status"), bench.count("message_status_archive")) == (7, 3)
+    assert "2027_01" not in bench.months()
+    assert await bench.has_payload(key)
+    done = await bench.archive(archive_retention_period="480h")
+    assert (foreseen.moved, foreseen.created, foreseen.dropped, foreseen.expired, foreseen.swept) == (
+        done.moved, done.created, done.dropped, done.expired, done.swept,
+    )  # fmt: skip
+    assert (done.moved, done.dropped, done.expired, done.swept) == (
+        7, ["message_status_archive_2026_09", "message_status_archive_2026_10"], 3, 1,
+    )  # fmt: skip
+    assert not await bench.has_payload(key)
+
+
+async def test_a_payload_that_a_mail_names_is_never_swept(bench: Bench) -> None:
+    mails = {name: make_mail() for name in ("under_way", "kept", "moved_by_a_sender", "orphan")}
+    for mail in mails.values():
+        mail["key"] = f"v1/2026/11/10/{mail['transaction']}"
+        await _store_old(bench, mail["key"])
+    tables = RecordTables(bench.settings)
+    recorder = Recorder(tables, bench.store)
+    kept = mails["kept"] | {"keepmime": True}
+    sender = mails["moved_by_a_sender"]
+    without_key = {name: value for name, value in sender.items() if name != "key"}
+    other = make_mail("x@example.net", transaction=sender["transaction"], recipients_total=2)
+    other["key"] = f"v1/2026/11/10/{other['id']}"
+    await _store_old(bench, other["key"])
+    frames = [
+        accepted(mails["under_way"]), accepted(kept), success(kept),
+        accepted(without_key | {"recipients-total": 2}), retry(sender | {"recipients-total": 2}, refused(1)), retry(other, refused(1)),
+    ]  # fmt: skip
+    assert await recorder.handle_batch(frames) == {}
+    await tables.close()
+    await bench.keep_up(since=NOW - 30 * DAY)
+    report = await bench.archive()
+    assert (report.swept, report.not_swept) == (1, "")
+    assert [name for name, mail in mails.items() if not await bench.has_payload(mail["key"])] == ["orphan"]
+    assert await bench.has_payload(other["key"])
+
+
+@pytest.mark.parametrize(
+    ("since", "noted", "refusal"),
+    [
+        (None, NOW, "the recorder is behind"),
+        (NOW - 30 * DAY, NOW - 3600, "no sign of life"),
+        (int(datetime(2026, 11, 10, 0, 0, 1, tzinfo=UTC).timestamp()), NOW, ""),
+    ],
+)
+async def test_no_payload_is_swept_after_a_break_of_the_recorder(
+    bench: Bench, since: int | None, noted: int, refusal: str
+) -> None:
+    key = await _store_orphan(bench)
+    bench.rows("INSERT INTO recorder_progress VALUES ('records', %s, %s, %s)", since, noted, noted)
+    report = await bench.archive()
+    assert report.swept == 0
+    assert refusal in report.not_swept
+    assert bool(refusal) == bool(report.not_swept)
+    assert await bench.has_payload(key)
+
+
+async def test_without_a_recorder_nothing_is_swept(bench: Bench) -> None:
+    key = await _store_orphan(bench)
+    assert "no recorder" in (await bench.archive()).not_swept
+    assert await bench.has_payload(key)
+
+
+async def test_young_payloads_and_those_of_clients_are_left_alone(bench: Bench) -> None:
+    await bench.keep_up(since=NOW - 300 * DAY)
+    for key in ("v1/2026/11/22/young", "clients/2026/11/10/old", "v1/2026/11/10/just-written"):
+        await bench.store.store(key, b"content")
+    assert (await bench.archive()).swept == 0
+    await _store_old(bench, "v1/2026/11/10/old")
+    assert (await bench.archive(max_delivertime="480h")).swept == 0
+    assert (await bench.archive()).swept == 1
+
+
+async def test_progress_starts_anew_after_a_break(bench: Bench) -> None:
+    async def note(now: int, *, caught_up: bool = True) -> int | None:
+        async with bench.database.connection() as connection:
+            await note_progress(connection, "records", caught_up=caught_up, now=now)
+            return (await fetch_progress(connection)).caught_up_since
+
+    assert await note(1000) == 1000
+    assert await note(1015) == 1000
+    assert await note(1615) == 1000
+    assert await note(2216) == 2216  # silent for more than ten minutes
+    assert await note(2230, caught_up=False) is None
+    assert await note(2245) == 2245
+    assert await note(2000) == 2000  # the clock was set back
+
+
+async def test_overdue_mail_is_counted(bench: Bench) -> None:
+    tables = RecordTables(bench.settings)
+    recorder = Recorder(tables, bench.store)
+    fine, late, final, untried, waits = (make_mail() for _ in range(5))
+    partly, untouched = make_mail(recipients_total=2), make_mail("z@example.net", recipients_total=2)
+    untouched["transaction"] = partly["transaction"]
+    frames = [
+        retry(fine, refused(1), due="2026-11-23 11:56:00"),
+        retry(late, refused(1), refused(2), due="2026-11-23 11:54:59"),
+        retry(final, refused(1), due="2026-11-23 05:00:00"), success(final),
+        accepted(untried | {"seen": "2026-11-23 11:50:00"}),
+        accepted(waits | {"nextattempt": {"time": "2026-11-24 00:00:00"}}),
+        accepted(partly), accepted(untouched), retry(partly, refused(1), due="2026-11-23 20:00:00"),
+    ]  # fmt: skip
+    assert await recorder.handle_batch(frames) == {}
+    await tables.close()
+    overdue = await tell_overdue(bench.database, timedelta(minutes=5), now=NOW)
+    assert overdue.count == 3
+    assert overdue.ids == (untouched["id"], untried["id"], late["id"])
+    assert OVERDUE._value.get() == 3
+    assert OVERDUE_SECONDS._value.get() == 8 * 3600
+    assert (await tell_overdue(bench.database, timedelta(hours=9), now=NOW)).count == 0
+    assert OVERDUE._value.get() == 0
+
+
+async def test_postgres_down_is_unavailable(bench: Bench) -> None:
+    database = Database(ServiceSettings(db_uri="postgresql://nobody@127.0.0.1:1/nothing"))
+    with pytest.raises(Unavailable):
+        await archive_once(database, bench.store, bench.settings)
+
+
+async def _store_old(bench: Bench, key: str) -> None:
+    """A payload, written (by its file's time) long before NOW."""
+    await bench.store.store(key, b"content")
+    os.utime(bench.store._path(key), (NOW - 13 * DAY, NOW - 13 * DAY))
+
+
+async def _store_orphan(bench: Bench) -> str:
+    key = "v1/2026/11/10/orphan"
+    await _store_old(bench, key)
+    return key
+
+
+def test_as_a_process(pipeline: Stack) -> None:
+    pipeline.start("archiver", WAIT_BEFORE_ARCHIVE="1h")
+    (pid,) = pipeline.pids("archiver")
+    resident = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert resident is not None
+    assert int(resident[1]) < 90 * 1024
+    with psycopg.connect(pipeline.env["DB_URI"]) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'message_status_archive'::regclass"
+        ).fetchone()
+    assert row == (3,)
+    began = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: pipeline.pids("archiver") not in ([], [pid], (pid,)), 20)
+    assert time.monotonic() - began < 20
+    log = pipeline.log("archiver").read_text()
+    assert '"archived"' in log
+    assert '"stopped"' in log

@@ -1,0 +1,119 @@
+"""The recorder as a process, with RabbitMQ and Postgres of its own that may be stopped."""
+
+import re
+from collections.abc import Iterable, Iterator
+from uuid import uuid4
+
+import pika
+import psycopg
+import pytest
+
+from shared.amqp.consumer import Frame
+from shared.wire.message import APP_ID
+from tests.stack import Stack
+from tests.support.record_frames import accepted, failure, make_frame, make_mail, make_result, refused, retry, success
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack({"HOLD_TIME": "1"}, services=()) as running:
+        running.start("result-recorder")
+        yield running
+
+
+def publish(stack: Stack, frames: Iterable[Frame], app_id: str | None = APP_ID) -> None:
+    """To the key ``record``, as our processes do it."""
+    connection = pika.BlockingConnection(pika.URLParameters(stack.env["RABBITMQ_ADDRESS"]))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    for frame in frames:
+        headers = {} if frame.event is None else {"event": frame.event}
+        properties = pika.BasicProperties(delivery_mode=2, app_id=app_id, headers=headers, message_id=str(uuid4()))
+        channel.basic_publish("mailwarren", "record", frame.body, properties, mandatory=True)
+    connection.close()
+
+
+def take_parked(stack: Stack) -> list[tuple[dict[str, str], bytes]]:
+    connection = pika.BlockingConnection(pika.URLParameters(stack.env["RABBITMQ_ADDRESS"]))
+    channel = connection.channel()
+    taken = []
+    while (answer := channel.basic_get("dead", auto_ack=True))[0] is not None:
+        taken.append((answer[1].headers, answer[2]))
+    connection.close()
+    return taken
+
+
+def count(stack: Stack, ids: list[str]) -> int:
+    with psycopg.connect(stack.env["DB_URI"]) as connection:
+        row = connection.execute("SELECT count(*) FROM message_status WHERE id = ANY (%s)", [ids]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def test_signs_of_life_reach_postgres(stack: Stack) -> None:
+    with psycopg.connect(stack.env["DB_URI"]) as connection:
+        row = wait_until(
+            lambda: connection.execute("SELECT queue FROM recorder_progress WHERE caught_up_since IS NOT NULL").fetchone(), 40
+        )
+    assert row == ("records",)
+
+
+def test_records_are_recorded_and_what_cannot_be_is_parked_with_the_reason(stack: Stack) -> None:
+    mails = [make_mail() for _ in range(50)]
+    publish(stack, [make_frame(b"not json", "failure"), *map(success, mails)])
+    publish(stack, [success(make_mail())], app_id=None)
+    assert wait_until(lambda: count(stack, [mail["id"] for mail in mails]) == 50, 20)
+    parked = wait_until(lambda: take_parked(stack), 20)
+    parked += wait_until(lambda: take_parked(stack), 20) if len(parked) < 2 else []
+    (broken, body), (stranger, _) = sorted(parked, key=lambda item: item[0]["reason"])
+    assert body == b"not json"
+    assert broken["origin-queue"] == stranger["origin-queue"] == "records"
+    assert broken["event"] == "failure"
+    assert "not JSON" in broken["reason"]
+    assert "app-id" in stranger["reason"]
+
+
+def test_killed_in_mid_run_every_record_is_there_once(stack: Stack) -> None:
+    mails = [make_mail() for _ in range(1000)]
+    ids = [mail["id"] for mail in mails]
+    frames = [
+        frame for mail in mails for frame in (accepted(mail), retry(mail, refused(1)), success(mail, refused(1), make_result(2)))
+    ]
+    publish(stack, frames[:1500])
+    stack.kill("result-recorder")
+    publish(stack, frames[1500:])
+    stack.wait_ready("result-recorder")
+    assert wait_until(lambda: count(stack, ids) == 1000, 60)
+    _until_nothing_is_left(stack)
+    assert take_parked(stack) == []
+
+
+def test_postgres_away_for_a_while_costs_nothing(stack: Stack) -> None:
+    mails = [make_mail() for _ in range(500)]
+    ids = [mail["id"] for mail in mails]
+    publish(stack, map(accepted, mails))
+    stack.stop("postgres")
+    publish(stack, (failure(mail, refused(1)) for mail in mails))
+    wait_until(lambda: "not consuming until it is back" in stack.log("result-recorder").read_text(), 20)
+    stack.start("postgres")
+    assert wait_until(lambda: count(stack, ids) == 500, 60, tolerating=(psycopg.OperationalError,))
+    _until_nothing_is_left(stack)
+    assert take_parked(stack) == []
+
+
+def test_an_idle_recorder_is_small(stack: Stack) -> None:
+    (pid,) = stack.pids("result-recorder")
+    with open(f"/proc/{pid}/status") as status:
+        resident = int(re.findall(r"VmRSS:\s+(\d+) kB", status.read())[0])
+    assert resident < 90 * 1024
+
+
+def _until_nothing_is_left(stack: Stack) -> None:
+    def left() -> tuple[int, ...]:
+        with psycopg.connect(stack.env["DB_URI"]) as connection:
+            row = connection.execute(
+                "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM delivery_attempts)"
+            ).fetchone()
+        return tuple(row or ())
+
+    wait_until(lambda: left() == (0, 0), 60, what="no mail under way in Postgres")
