@@ -1,0 +1,171 @@
+#!/bin/sh
+# Install what is missing for the purposes named (demo, test, bench, check); silent when nothing is.
+#
+# Debian packages with apt-get, when we may; else one line says what to run (exit 2). Python packages as locked, into
+# .venv. Output of the tools goes to .run/setup.log; its end is shown when a step fails (exit 1).
+set -eu
+
+cd "$(dirname "$0")/.."
+log=.run/setup.log
+oldest=11
+newest=14
+
+say() { printf '%s\n' "$*"; }
+refuse() { say "$*" >&2; exit 2; }
+
+# run WHAT COMMAND...: run a step with its output in the log.
+run() {
+    what=$1
+    shift
+    if ! "$@" >>"$log" 2>&1 </dev/null; then
+        say "$what failed; the end of $log:" >&2
+        tail -n 20 "$log" | sed 's/^/    /' >&2
+        exit 1
+    fi
+}
+
+# --- Debian packages
+
+has_any() { for path in "$@"; do [ -x "$path" ] && return 0; done; return 1; }
+
+# find_missing PURPOSE...: the packages that these purposes need and whose programs are not here.
+find_missing() {
+    for purpose in "$@"; do
+        case $purpose in
+        check) ;;
+        demo | test | bench)
+            has_any /usr/lib/rabbitmq/bin/rabbitmq-server || say rabbitmq-server
+            has_any /usr/lib/postgresql/*/bin/initdb || say postgresql
+            ;;
+        esac
+        case $purpose in
+        test | bench) has_any /usr/sbin/postfix || say postfix ;;
+        esac
+        case $purpose in
+        test)
+            has_any /usr/bin/swaks || say swaks
+            has_any /usr/bin/strace || say strace
+            has_any /usr/bin/memcached || say memcached
+            for server in proxy account container object; do
+                has_any /usr/bin/swift-$server-server || say swift-$server
+            done
+            ;;
+        esac
+    done | sort -u
+}
+
+# may_install: whether we can use apt-get; sets $become to what has to stand before it.
+may_install() {
+    command -v apt-get >/dev/null || return 1
+    become=
+    [ "$(id -u)" = 0 ] && return 0
+    become="sudo -n"
+    command -v sudo >/dev/null && sudo -n true 2>/dev/null
+}
+
+apt() {
+    $become env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300 "$@"
+}
+
+# Postfix is wanted for its programs: its own system service shall not listen to the world.
+preseed() {
+    case " $* " in
+    *" postfix "*) echo "postfix postfix/main_mailer_type select Local only" | $become debconf-set-selections ;;
+    esac
+}
+
+install_packages() {
+    preseed "$@"
+    if ! ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 || ! apt install --no-install-recommends "$@"; then
+        apt update && apt install --no-install-recommends "$@"
+    fi
+}
+
+# need_packages PACKAGE...: install them, or say how. A package whose own system service does not start (its port may be
+# in use) counts as failed for apt-get although its programs are there: the callers look for those.
+need_packages() {
+    [ $# -gt 0 ] || return 0
+    if ! may_install; then
+        if command -v apt-get >/dev/null; then
+            refuse "Missing on this machine: $*. Run: sudo apt-get update && sudo apt-get install --no-install-recommends $*"
+        fi
+        refuse "Missing on this machine: $* (names of Debian's packages). Install them, then run this again."
+    fi
+    say "Debian packages: installing $*"
+    install_packages "$@" >>"$log" 2>&1 </dev/null || say "Debian packages: apt-get reports trouble (see $log)"
+}
+
+# --- Python
+
+fits() {
+    "$1" -c "import sys, venv, ensurepip; sys.exit(not (3, $oldest) <= sys.version_info[:2] <= (3, $newest))" 2>/dev/null
+}
+
+# find_python: set $python to an interpreter that can make a .venv.
+find_python() {
+    for python in "${PYTHON:-python3}" python3 python3.14 python3.13 python3.12 python3.11; do
+        command -v "$python" >/dev/null && fits "$python" && return 0
+    done
+    return 1
+}
+
+# The system's python3, unless that is too old (Ubuntu 22.04): then python3.11.
+missing_python() {
+    if command -v python3 >/dev/null && ! python3 -c "import sys; sys.exit(sys.version_info < (3, $oldest))"; then
+        say python3.11 python3.11-venv
+    else
+        say python3 python3-venv
+    fi
+}
+
+fingerprint() {
+    { pwd -P; .venv/bin/python -VV; cat requirements.lock pyproject.toml; } | sha256sum
+}
+
+install_locked() {
+    say "Python packages: installing those of requirements.lock into .venv"
+    pip="--quiet --no-input --disable-pip-version-check"
+    # shellcheck disable=SC2086 # options, to be split
+    run "Installing the locked Python packages" .venv/bin/python -m pip install $pip --require-hashes -r requirements.lock
+    # shellcheck disable=SC2086
+    run "Installing mailwarren itself" .venv/bin/python -m pip install $pip --no-deps --no-build-isolation -e .
+}
+
+# --- the steps
+
+for purpose in "$@"; do
+    case $purpose in
+    demo | test | bench | check) ;;
+    *) refuse "$0: unknown purpose '$purpose': expected demo, test, bench or check" ;;
+    esac
+done
+mkdir -p .run 2>/dev/null || refuse "$(pwd) cannot be written to by this user"
+[ -w .run ] || refuse "$(pwd)/.run belongs to another user: delete it, or run this as that user"
+: >>"$log"
+
+missing=$(find_missing "$@")
+has_venv=false
+# A .venv of a checkout that was moved has its old path in every script.
+if fits .venv/bin/python && [ "$(cat .venv/.home 2>/dev/null)" = "$(pwd -P)" ]; then
+    has_venv=true
+elif ! find_python; then
+    missing="$missing $(missing_python)"
+fi
+# shellcheck disable=SC2086 # names of packages, to be split
+need_packages $missing
+missing=$(find_missing "$@")
+# shellcheck disable=SC2086,SC2116
+[ -z "$missing" ] || run "Installing $(echo $missing)" false
+
+if ! $has_venv; then
+    # shellcheck disable=SC2046
+    find_python || need_packages $(missing_python)  # a python3 just installed may have turned out too old
+    find_python || refuse "No Python 3.$oldest to 3.$newest with venv on this machine: install one"
+    say "Python: making .venv with $("$python" -V)"
+    run "Making .venv" "$python" -m venv --clear .venv
+    pwd -P >.venv/.home
+fi
+if [ "$(cat .venv/.fingerprint 2>/dev/null)" != "$(fingerprint)" ]; then
+    install_locked
+    fingerprint >.venv/.fingerprint
+fi

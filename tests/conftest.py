@@ -1,0 +1,59 @@
+"""Fixtures that give tests real servers. Without the servers' programs a test that wants them fails: `make test`
+installs them."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stack import Stack
+
+_TEMPLATE = "mailwarren_template"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Stack]:
+    """RabbitMQ and Postgres, empty, the same for the whole session. Do not stop or kill them: a test that wants to
+    takes a ``Stack`` of its own."""
+    with Stack(servers_only=True) as stack:
+        yield stack
+
+
+@pytest.fixture
+def vhost(servers: Stack) -> Iterator[str]:
+    """The ``amqp://`` URL of an empty virtual host of this test's own; ``servers.rabbitmq.api`` manages it."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    yield servers.rabbitmq.create_vhost(name)
+    servers.rabbitmq.drop_vhost(name)
+
+
+@pytest.fixture(scope="session")
+def database_template(servers: Stack) -> str:
+    """The name of a database with all migrations applied, to be copied; nobody may be connected to it."""
+    servers.run_command(["migrate"], DB_URI=servers.postgres.create_database(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database(servers: Stack, database_template: str) -> Iterator[str]:
+    """The ``postgresql://`` URL of a database of this test's own, migrations applied, without rows."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield servers.postgres.create_database(name, template=database_template)
+    servers.postgres.drop_database(name)
+
+
+@pytest.fixture
+def empty_database(servers: Stack) -> Iterator[str]:
+    """The ``postgresql://`` URL of a database of this test's own, without tables."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield servers.postgres.create_database(name)
+    servers.postgres.drop_database(name)
+
+
+@pytest.fixture
+def pipeline(servers: Stack, vhost: str, database: str) -> Iterator[Stack]:
+    """The shared servers with a virtual host (topology.json declared), a database and a message store of this test's
+    own, and none of our processes yet: ``pipeline.start("smtp-sender", SMTP_SINK_ADDRESS=…)``."""
+    settings = {"RABBITMQ_ADDRESS": vhost, "RABBITMQ_API": servers.rabbitmq.api, "DB_URI": database}
+    with Stack(settings, services=()) as stack:
+        yield stack

@@ -1,0 +1,25 @@
+"""P1, P2: smtp-sender killed in the middle of a thousand mails: none lost, no more doubled than were in hand."""
+
+from tests.pipeline.conftest import MANY, Run
+from tests.support.waiting import wait_until
+
+PREFETCH = 200
+
+
+def test_kill_smtp_sender(run: Run) -> None:
+    run.publish()
+    wait_until(lambda: run.arrived() > MANY // 4, within=30)
+    run.stack.kill("smtp-sender")
+    before = run.final()
+    assert before < MANY, "the mails were through before the kill: the test shows nothing"
+    run.stack.wait_ready("smtp-sender")
+    run.wait_final()
+    run.assert_all_arrived(most_duplicates=PREFETCH)
+
+
+def test_stop_and_start_smtp_sender(run: Run) -> None:
+    run.publish()
+    wait_until(lambda: run.arrived() > MANY // 4, within=30)
+    run.stack.restart("smtp-sender")
+    run.wait_final()
+    run.assert_all_arrived(most_duplicates=0)
