@@ -1,0 +1,79 @@
+"""Who may relay: the clients in ``smtp-range``. Pure; no mistake in a setting may open a relay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+
+from shared.trouble import BadSetting
+
+Network = IPv4Network | IPv6Network
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_INTERNET_4 = IPv4Network("0.0.0.0/0")
+_INTERNET_6 = IPv6Network("2000::/3")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPolicy:
+    """The networks whose clients may send to any recipient."""
+
+    networks: tuple[Network, ...]
+
+    def may_relay(self, client: str) -> bool:
+        """Whether the client with this IP address may send to everybody. Not an IP address: it may not."""
+        try:
+            address = normalize_address(client)
+        except ValueError:
+            return False
+        return any(address.version == network.version and address in network for network in self.networks)
+
+    @property
+    def is_loopback_only(self) -> bool:
+        """Nobody outside of this machine may relay."""
+        return all(network.is_loopback for network in self.networks)
+
+
+def parse_relay_policy(ranges: Sequence[str], setting: str = "smtp-range") -> RelayPolicy:
+    """The policy of a list of CIDRs or addresses. Raises BadSetting that names what is wrong."""
+    networks: list[Network] = []
+    for text in ranges:
+        try:
+            network = ip_network(text)
+        except ValueError as error:
+            raise BadSetting(f"{setting}: {text!r}: expected a CIDR such as 192.0.2.0/24 ({error})") from None
+        networks.extend(_unmapped(network))
+    check_not_open(networks, setting)
+    return RelayPolicy(tuple(networks))
+
+
+def check_not_open(networks: Sequence[Network], setting: str) -> None:
+    """Raise BadSetting when half of the IPv4 or IPv6 Internet or more is in the networks, in one piece or in many."""
+    fours = list(collapse_addresses(network for network in networks if isinstance(network, IPv4Network)))
+    sixes = list(collapse_addresses(network for network in networks if isinstance(network, IPv6Network)))
+    for internet, parts in ((_INTERNET_4, fours), (_INTERNET_6, sixes)):
+        held = 0
+        for part in parts:
+            if part.supernet_of(internet):  # type: ignore[arg-type]  # both of one version, by the lists above
+                held += internet.num_addresses
+            elif part.subnet_of(internet):  # type: ignore[arg-type]  # as above
+                held += part.num_addresses
+        if held * 2 >= internet.num_addresses:
+            raise BadSetting(
+                f"{setting}: holds half of the Internet or more (IPv{internet.version}): that would be an open relay"
+            )
+
+
+def normalize_address(text: str) -> IPv4Address | IPv6Address:
+    """The address without a zone, and an IPv4 address that a dual-stack socket shows as IPv6 as IPv4. Raises ValueError."""
+    address = ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _unmapped(network: Network) -> list[Network]:
+    """The same clients, IPv4-mapped ranges written as IPv4: addresses are compared without the mapping."""
+    if not isinstance(network, IPv6Network):
+        return [network]
+    if network.subnet_of(_MAPPED):
+        return [IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))]
+    return [network, _INTERNET_4] if network.supernet_of(_MAPPED) else [network]

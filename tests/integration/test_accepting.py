@@ -1,0 +1,114 @@
+"""The inboxes' publisher with a real RabbitMQ: mail and record, and what it says when the broker falls silent or goes."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
+
+import pika
+import pytest
+
+import shared.amqp.connection
+from shared.amqp.accepting import AcceptingPublisher, verify_keys
+from shared.amqp.settings import BrokerSettings
+from shared.process import Runtime
+from shared.trouble import BadSetting, BrokerLost, Unavailable
+from tests.integration.smtp_inbox_process import Link
+from tests.support.waiting import until
+
+
+def make_settings(amqp: str, **others: object) -> BrokerSettings:
+    return BrokerSettings.model_validate({"rabbitmq_address": amqp, "rabbitmq_exchange": "x", **others})
+
+
+@pytest.fixture
+def amqp(vhost: str) -> str:
+    """A virtual host with two queues for the keys of the same name."""
+    with closing(pika.BlockingConnection(pika.URLParameters(vhost))) as connection:
+        channel = connection.channel()
+        channel.exchange_declare("x", "direct", durable=True)
+        for name in ("inbox", "record"):
+            channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+            channel.queue_bind(name, "x", name)
+    return vhost
+
+
+@asynccontextmanager
+async def running(publisher: AcceptingPublisher, runtime: Runtime) -> AsyncIterator[None]:
+    """The publisher, connected."""
+    task = asyncio.ensure_future(publisher.run(runtime))
+    try:
+        await until(lambda: runtime.ready or task.done())
+        if task.done():
+            task.result()
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, BadSetting):
+            await task
+
+
+def take(amqp: str, queue: str) -> tuple[bytes, pika.BasicProperties]:
+    with closing(pika.BlockingConnection(pika.URLParameters(amqp))) as connection:
+        _, properties, body = connection.channel().basic_get(queue, auto_ack=True)
+    return body, properties
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_mail_and_record_are_there_when_the_call_returns(amqp: str, encoding: str) -> None:
+    publisher = AcceptingPublisher(make_settings(amqp, rabbitmq_encoding=encoding), name="test")
+    async with running(publisher, Runtime("test")):
+        assert publisher.trouble is None
+        await publisher("inbox", [(b'{"mail": 1}', b'{"record": 1}')])
+        for queue, expected, event in (("inbox", {"mail": 1}, None), ("record", {"record": 1}, "accepted")):
+            body, properties = await asyncio.to_thread(take, amqp, queue)
+            assert json.loads(gzip.decompress(body) if encoding else body) == expected
+            assert (properties.content_encoding, properties.delivery_mode) == (encoding or None, 2)
+            assert (properties.headers or {}).get("event") == event
+
+
+async def test_a_record_that_leads_nowhere_is_no_reason_to_refuse_a_mail(amqp: str) -> None:
+    publisher = AcceptingPublisher(make_settings(amqp, rabbitmq_record="nowhere"), name="test")
+    async with running(publisher, Runtime("test")):
+        await publisher("inbox", [(b"{}", b"{}")])
+        assert (await asyncio.to_thread(take, amqp, "inbox"))[0] == b"{}"
+        with pytest.raises(Unavailable, match="no queue is bound"):
+            await publisher("nowhere", [(b"{}", b"{}")])
+
+
+async def test_what_is_missing_at_the_first_connection_is_a_wrong_setting(amqp: str) -> None:
+    settings = make_settings(amqp, rabbitmq_exchange="none")
+    publisher = AcceptingPublisher(settings, name="test", verify=partial(verify_keys, settings, "test", ("inbox",)))
+    with pytest.raises(BadSetting, match="exchange 'none' is missing"):
+        async with running(publisher, Runtime("test")):
+            pass
+
+
+async def test_a_lost_connection_is_opened_again(amqp: str) -> None:
+    with Link(amqp) as link:
+        runtime = Runtime("test")
+        publisher = AcceptingPublisher(make_settings(link.amqp), name="test")
+        async with running(publisher, runtime):
+            link.cut()
+            await until(lambda: not runtime.ready)
+            assert publisher.trouble == "no connection to RabbitMQ"
+            with pytest.raises(Unavailable, match="no connection"):
+                await publisher("inbox", [(b"{}", b"{}")])
+            link.mend()
+            await until(lambda: runtime.ready)
+            await publisher("inbox", [(b"{}", b"{}")])
+
+
+async def test_a_broker_that_falls_silent_is_lost_with_its_heartbeat(amqp: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared.amqp.connection, "HEARTBEAT", 1)
+    with Link(amqp) as link:
+        runtime = Runtime("test")
+        publisher = AcceptingPublisher(make_settings(link.amqp), name="test")
+        async with running(publisher, runtime):
+            link.freeze()
+            with pytest.raises(BrokerLost, match="closed"):
+                async with asyncio.timeout(20):
+                    await publisher("inbox", [(b"{}", b"{}")])
+            await until(lambda: not runtime.ready)

@@ -1,0 +1,140 @@
+"""Where DATA ends, in whatever pieces it comes."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.smtp_inbox.content import BareNewlines, Budget, ContentReader, Verdict, normalize_newlines
+
+PREFIX = b"Received: from us\r\n"
+
+# What matters to the reader, often; everything else, sometimes.
+pieces = st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"..", b"a", b"\0", b"\r\n.", b"\r\n.\r", b"text of a line\r\n", b"\xff"])
+contents = st.lists(pieces, max_size=40).map(b"".join)
+cuts = st.lists(st.integers(0, 400), max_size=12)
+
+
+def read(
+    stream: bytes, places: list[int], *, limit: int = 10_000, bare: BareNewlines = BareNewlines.NORMALIZE
+) -> tuple[ContentReader, bytes | None]:
+    """A reader fed with the stream cut at these places, and what it gave back."""
+    reader = ContentReader(PREFIX, limit=limit, bare=bare)
+    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
+    for start, end in pairwise(edges):
+        rest = reader.feed(stream[start:end])
+        if rest is not None:
+            return reader, rest + stream[end:]
+    return reader, None
+
+
+def stuff(content: bytes) -> bytes:
+    """As a client must send it (RFC 5321 4.5.2): a dot before the dot of every line that begins with one."""
+    return (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+
+
+@given(contents, contents, cuts)
+def test_what_a_client_stuffed_comes_out_as_it_was_however_it_was_cut(content: bytes, behind: bytes, places: list[int]) -> None:
+    content = normalize_newlines(content)
+    if content and not content.endswith(b"\r\n"):
+        content += b"\r\n"
+
+    reader, rest = read(stuff(content) + b".\r\n" + behind, places, bare=BareNewlines.REFUSE)
+
+    assert rest == behind
+    assert reader.verdict is Verdict.FINE
+    assert reader.size == len(content)
+    assert reader.take_content() == PREFIX + content
+
+
+@given(contents, cuts)
+def test_the_cuts_change_nothing(stream: bytes, places: list[int]) -> None:
+    for bare in BareNewlines:
+        whole, cut = read(stream + b"\r\n.\r\nNOOP\r\n", [], bare=bare), read(stream + b"\r\n.\r\nNOOP\r\n", places, bare=bare)
+
+        assert cut[1] == whole[1]
+        assert cut[0].verdict is whole[0].verdict
+        assert cut[0].take_content() == whole[0].take_content()
+
+
+@given(contents, cuts)
+def test_only_crlf_dot_crlf_ends_it(stream: bytes, places: list[int]) -> None:
+    end = (b"\r\n" + stream).find(b"\r\n.\r\n")
+
+    reader, rest = read(stream, places)
+
+    assert rest == (None if end < 0 else stream[end + 3 :])
+    assert b"\r" not in reader.take_content().replace(b"\r\n", b"")
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n", b"\r\r\n.\r", b"\n\n.\r\n", b"\r\n.\r\r\n"],
+    ids=repr,
+)
+@pytest.mark.parametrize("places", [[], list(range(60))], ids=["whole", "octet by octet"])
+def test_a_smuggling_sequence_is_content_and_refused(sequence: bytes, places: list[int]) -> None:
+    stream = b"first" + sequence + b"MAIL FROM:<evil@example.com>\r\n.\r\n"
+
+    reader, rest = read(stream, places, bare=BareNewlines.REFUSE)
+
+    assert rest == b""
+    assert reader.verdict is Verdict.BARE_NEWLINE
+
+
+def test_a_nul_before_the_dot_is_content_like_any_other() -> None:
+    reader, rest = read(b"first\r\n\0.\r\nMAIL FROM:<evil@example.com>\r\n.\r\n", [], bare=BareNewlines.REFUSE)
+
+    assert rest == b""
+    assert reader.take_content() == PREFIX + b"first\r\n\0.\r\nMAIL FROM:<evil@example.com>\r\n"
+
+
+def test_normalize_makes_a_hidden_end_a_line_with_a_dot() -> None:
+    reader, rest = read(b"first\n.\nQUIT\r\n.\r\n", [])
+
+    assert rest == b""
+    assert reader.take_content() == PREFIX + b"first\r\n.\r\nQUIT\r\n"
+
+
+@pytest.mark.parametrize(
+    ("stream", "content"), [(b".\r\n", b""), (b"..\r\n.\r\n", b".\r\n"), (b".a\r\n.\r\n", b"a\r\n")], ids=repr
+)
+def test_a_dot_in_the_first_line(stream: bytes, content: bytes) -> None:
+    reader, rest = read(stream, [])
+
+    assert rest == b""
+    assert reader.take_content() == PREFIX + content
+
+
+def test_the_limit_is_the_last_size_that_fits() -> None:
+    fits, _ = read(b"x" * 98 + b"\r\n.\r\n", [], limit=100)
+    larger, rest = read(b"x" * 99 + b"\r\n.\r\nQUIT\r\n", [], limit=100)
+
+    assert fits.verdict is Verdict.FINE
+    assert larger.verdict is Verdict.TOO_LARGE
+    assert rest == b"QUIT\r\n"
+
+
+def test_what_is_too_large_is_not_kept() -> None:
+    reader = ContentReader(b"", limit=1000, bare=BareNewlines.REFUSE)
+    for _ in range(100):
+        assert reader.feed(b"x" * 1000) is None
+
+    assert reader.received == 100_000
+    assert reader.take_content() == b""
+
+
+def test_a_shared_budget_refuses_the_second_mail_and_is_given_back() -> None:
+    budget = Budget(1500)
+    first = ContentReader(b"", limit=1000, bare=BareNewlines.REFUSE, budgets=(budget,))
+    second = ContentReader(b"", limit=1000, bare=BareNewlines.REFUSE, budgets=(budget,))
+
+    first.feed(b"x" * 900)
+    second.feed(b"x" * 900)
+
+    assert (first.verdict, second.verdict) == (Verdict.FINE, Verdict.TOO_MUCH)
+    assert budget.held == 900
+    first.release()
+    first.release()
+    assert budget.held == 0
