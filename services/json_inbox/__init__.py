@@ -1,0 +1,11 @@
+"""json-inbox: mail, actions, rules and status over HTTP; the queue of actions beside it.
+
+Consumes   actions              an action: send a mail, redrive what is parked
+Publishes  inbox                incoming message, one per recipient
+           record               the same without the content, for the result-recorder
+           dead                 an action that cannot be done, with the reason
+Touches    message store (write), Postgres (rules and status only: mail is accepted while it is down)
+Decides    202: shared.acceptance says when; what is wrong with a message: shared.wire.instructions does
+If killed  before the 202 nothing is promised: the client sends again, and the recipient may get the mail twice
+Standards  RFC 9110, 9457 (problem documents), 5321 3.7.2 (the Received header of a gateway), OpenAPI 3.1
+"""

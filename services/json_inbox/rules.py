@@ -1,0 +1,131 @@
+"""``/v1/config``: the router's rules, and which of them would take a mail."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.json_inbox import examples
+from services.json_inbox.documents import read_document
+from services.json_inbox.inbox import Inbox
+from services.json_inbox.intake import WRITTEN_HERE, InvalidItem, check_properties, parse_content, parse_recipients, submit
+from services.json_inbox.problems import Problem, render_json
+from shared.acceptance import prepare
+from shared.delivery.rules import explain_route, parse_rule
+from shared.storage.database import Database
+from shared.storage.rules_table import delete_rule, fetch_rule, fetch_rules, store_rule
+from shared.wire.document import parse_document
+from shared.wire.message import PAYLOAD, Message
+
+CHANNELS = ("smtp", "json", "amqp", "actions")
+
+
+def build_router(inbox: Inbox, database: Database) -> APIRouter:
+    """The six calls."""
+    router = APIRouter(tags=["rules"])
+    _add_test(router, inbox, database)
+
+    @router.get("/v1/config")
+    async def list_rules() -> Response:
+        """All rules, in the order in which they are tried."""
+        async with database.connection() as connection:
+            return render_json([_render(rule) for rule in await fetch_rules(connection)])
+
+    @router.post("/v1/config", status_code=201, openapi_extra=examples.RULE)
+    async def post_rule(request: Request) -> Response:
+        """Add a rule, or replace the one of the same name (then 200)."""
+        return await _store(database, await read_document(request, inbox.settings))
+
+    @router.get("/v1/config/{name:path}")
+    async def get_rule(name: str) -> Response:
+        """One rule."""
+        async with database.connection() as connection:
+            rule = await fetch_rule(connection, name)
+        if rule is None:
+            raise _missing(name)
+        return render_json(_render(rule))
+
+    @router.put("/v1/config/{name:path}", openapi_extra=examples.RULE)
+    async def put_rule(name: str, request: Request) -> Response:
+        """Add or replace the rule of this name; a name in the body must be the same."""
+        document = await read_document(request, inbox.settings)
+        if document.setdefault("name", name) != name:
+            raise Problem(422, f"name: {str(document['name'])[:80]!r}: expected {name!r} as in the address", field="name")
+        return await _store(database, document)
+
+    @router.delete("/v1/config/{name:path}", status_code=204)
+    async def remove_rule(name: str) -> Response:
+        """Remove a rule."""
+        async with database.connection() as connection:
+            if not await delete_rule(connection, name):
+                raise _missing(name)
+        return Response(status_code=204)
+
+    return router
+
+
+def _add_test(router: APIRouter, inbox: Inbox, database: Database) -> None:
+    @router.post("/v1/config/test", openapi_extra=examples.TEST)
+    async def test_rules(request: Request) -> Response:
+        """Which rule would take this message, and why: the body is a message, its content may be left out."""
+        document = await read_document(request, inbox.settings)
+        message = _parse_sample(document, inbox)
+        async with database.connection() as connection:
+            rules = [parse_rule(row) for row in await fetch_rules(connection)]
+        route, passed = explain_route(message, rules, default=inbox.settings.router_default)
+        tried = [{"name": name, "outcome": outcome} for name, outcome in passed]
+        return render_json({"outbound": route.outbound, "reason": route.reason, "rules": tried})
+
+
+async def _store(database: Database, document: Mapping[str, Any]) -> Response:
+    try:
+        rule = parse_rule(document)
+    except ValueError as error:
+        raise Problem(422, str(error), field=str(error).partition(":")[0]) from None
+    if unknown := set(document) - {"name", "priority", "configuration", "created_at", "updated_at"}:
+        raise Problem(422, f"{min(unknown)}: unknown; expected name, priority and configuration", field=min(unknown))
+    if b"\\u0000" in orjson.dumps(document):
+        raise Problem(422, "configuration: a text in it contains NUL, which cannot be stored", field="configuration")
+    row = {"name": rule.name, "priority": rule.priority, "configuration": document["configuration"]}
+    async with database.connection() as connection:
+        is_new = await store_rule(connection, row)
+        stored = await fetch_rule(connection, rule.name)
+    location = {"Location": f"/v1/config/{quote(rule.name, safe='')}"}
+    return render_json(_render(stored or row), 201 if is_new else 200, location)
+
+
+def _render(rule: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(rule)
+
+
+def _parse_sample(document: Mapping[str, Any], inbox: Inbox) -> Message:
+    """The message as the router would see it."""
+    channel = document.get("channel", "json")
+    if channel not in CHANNELS:
+        raise Problem(422, f"channel: {str(channel)[:80]!r}: expected one of {', '.join(CHANNELS)}", field="channel")
+    door = inbox.open_door("127.0.0.1", channel=channel)
+    properties = {
+        name: value
+        for name, value in document.items()
+        if name not in WRITTEN_HERE and name not in (*PAYLOAD, "recipient", "recipients", "strategy")
+    }
+    try:
+        recipients = parse_recipients(document)[:1]
+        reverse_path = check_properties(properties, recipients[0], inbox.reserved)
+        has_content = any(name in document for name in PAYLOAD)
+        content = parse_content(document, door) if has_content else b""
+    except InvalidItem as error:
+        raise Problem(422, error.reason, field=error.field) from None
+    if "strategy" in document:
+        properties["strategy"] = document["strategy"]
+    submission = submit(content, reverse_path, recipients, properties, door)
+    body, _ = prepare(submission, datetime.now(UTC), len(submission.content)).bodies[0]
+    return Message(parse_document(body))
+
+
+def _missing(name: str) -> Problem:
+    return Problem(404, f"no rule has the name {name[:80]!r}", field="name")

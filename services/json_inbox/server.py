@@ -1,0 +1,215 @@
+"""The HTTP interface: FastAPI on uvicorn, around the handlers of ``messages``, ``rules``, ``status`` and ``actions``."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+import prometheus_client
+import uvicorn
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import HTMLResponse, Response
+
+from services.json_inbox import operations, rules, status
+from services.json_inbox.actions import Actions
+from services.json_inbox.inbox import Inbox
+from services.json_inbox.messages import build_router
+from services.json_inbox.metrics import DURATION, REQUESTS
+from services.json_inbox.page import PAGE
+from services.json_inbox.problems import Problem, unavailable
+from services.json_inbox.settings import ServiceSettings
+from shared.log import get_logger
+from shared.loopback import is_loopback
+from shared.process import split_address
+from shared.storage.database import Database
+from shared.trouble import BadSetting, Unavailable
+
+log = get_logger()
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BACKLOG = 512
+IDLE = 60
+"""Seconds a connection may rest between two requests."""
+SAFE = frozenset({"GET", "HEAD"})
+
+
+def build_app(inbox: Inbox, database: Database, actions: Actions) -> FastAPI:
+    """The application, without a server."""
+    app = FastAPI(
+        title="mailwarren json-inbox",
+        summary="Mail in over HTTP; rules, status and actions",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.include_router(build_router(inbox))
+    app.include_router(rules.build_router(inbox, database))
+    app.include_router(status.build_router(database))
+    app.include_router(operations.build_router(inbox, actions))
+
+    @app.get("/swagger/", include_in_schema=False)
+    async def swagger() -> Response:
+        return HTMLResponse(PAGE)
+
+    @app.get("/swagger", include_in_schema=False)
+    async def swagger_bare() -> Response:
+        return Response(status_code=308, headers={"Location": "/swagger/"})
+
+    @app.get("/liveness", tags=["process"])
+    async def liveness() -> Response:
+        """Does the process answer?"""
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readiness", tags=["process"])
+    async def readiness() -> Response:
+        """Can mail be accepted now?"""
+        is_ready = inbox.runtime.ready
+        return Response("ok\n" if is_ready else "not ready\n", 200 if is_ready else 503, media_type="text/plain")
+
+    @app.get("/metrics", tags=["process"])
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(prometheus_client.generate_latest(), media_type="text/plain; version=0.0.4")
+
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Unavailable, _on_unavailable)
+    return app
+
+
+class Door:
+    """Outermost: who may talk to us, what is counted, and that no error leaves with internal text."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request (ASGI)."""
+        if scope["type"] != "http":
+            return
+        began = time.perf_counter()
+        code = 499
+
+        async def observe(event: MutableMapping[str, Any]) -> None:
+            nonlocal code
+            if event["type"] == "http.response.start":
+                code = event["status"]
+            await send(event)
+
+        try:
+            problem = check_browser(scope)
+            if problem is not None:
+                await problem.render()(scope, receive, observe)
+            else:
+                await self._app(scope, receive, observe)
+        except ClientDisconnect:
+            code = 499
+        except Exception:
+            log.exception("a request failed", path=str(scope.get("path"))[:200])
+            if code == 499:
+                await Problem(500, "an error of ours; the log tells more").render()(scope, receive, observe)
+        finally:
+            labels = {"operation": getattr(scope.get("endpoint"), "__name__", "other"), "code": str(code)}
+            REQUESTS.labels(**labels).inc()
+            DURATION.labels(**labels).observe(time.perf_counter() - began)
+
+
+def check_browser(scope: Scope) -> Problem | None:
+    """Refuses web pages of others: without tokens, whoever reaches loopback may do all, and every page in a local browser does.
+
+    A name that an attacker points to 127.0.0.1 (DNS rebinding) is seen in Host; a page of another origin in Origin.
+    """
+    headers = {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}
+    host = headers.get(b"host", b"").decode("latin-1")
+    if host and not is_loopback(_strip_port(host)):
+        return Problem(421, f"{host[:80]!r}: expected a loopback address or localhost", field="Host")
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if origin and origin.partition("://")[2] != host:
+        return Problem(403, f"{origin[:80]!r}: requests from web pages elsewhere are refused", field="Origin")
+    return None
+
+
+def bind(settings: ServiceSettings) -> socket.socket:
+    """The listening socket; copies of the process share the port. Raises BadSetting."""
+    host, port = split_address(settings.http_listen, "http-listen")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise BadSetting(f"http-listen: {settings.http_listen!r}: {error.strerror}") from None
+    listener.setblocking(False)
+    return listener
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves the signals alone."""
+        yield
+
+
+async def serve_http(inbox: Inbox, app: FastAPI, listener: socket.socket) -> None:
+    """Serve until the process is asked to stop, then finish the requests in hand."""
+    settings = inbox.settings
+    server = Server(
+        uvicorn.Config(
+            Door(app),
+            http="httptools",
+            loop="none",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=IDLE,
+            timeout_graceful_shutdown=max(1, round(settings.drain_timeout.total_seconds())),
+        )
+    )
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    stopping = asyncio.ensure_future(inbox.runtime.stopping.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+
+
+def _strip_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    if not isinstance(error, Problem):
+        raise error
+    return error.render()
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    text = f"{request.method} {request.url.path[:200]}: there is no such call; /swagger/ lists them"
+    return Problem(error.status_code, text, headers=error.headers).render()
+
+
+async def _on_unavailable(_: Request, error: Exception) -> Response:
+    log.warning("request answered 503", reason=str(error))
+    return unavailable("something of ours that this call needs is out of reach: try again").render()

@@ -1,0 +1,37 @@
+"""Wires seal-sender together."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.seal_sender.client import SealClient
+from services.seal_sender.handler import Sealer
+from services.seal_sender.settings import ServiceSettings
+from shared.amqp.consumer import Consumer
+from shared.amqp.keys import outcome_keys
+from shared.amqp.start import open_pipeline
+from shared.process import Runtime, run_service
+from shared.storage.open_store import open_store
+
+
+def main(options: Mapping[str, str] | None = None, config: Path | None = None) -> int:
+    """Run the process; the exit code."""
+    return run_service("seal-sender", ServiceSettings, serve, options=options, config=config)
+
+
+async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
+    """Consume ``seal`` until the process is asked to stop."""
+    client = SealClient(settings)
+    store = open_store(settings)
+    keys = outcome_keys(settings, retries=f"{settings.rabbitmq_seal}.retries")
+    try:
+        async with open_pipeline(settings, runtime, publishes=keys.published) as publisher:
+            sealer = Sealer(settings, runtime, client, store, keys)
+            await Consumer(settings, runtime, publisher, sealer.handle, home=settings.rabbitmq_seal).run()
+    finally:
+        await client.close()
+        await store.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What is wrong with a message is said at the door, with the property's name."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from services.json_inbox.intake import Door, InvalidItem, parse_items, parse_submission
+from shared.acceptance import prepare
+from shared.wire.document import WireError, parse_document
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+MIME = "Subject: hello\r\n\r\nhi\r\n"
+DOOR = Door("127.0.0.1", "mx.example", frozenset({"outbox", "record"}), NOW, "trace-1")
+
+
+def message(**properties: Any) -> dict[str, Any]:
+    return {"recipient": "to@example.org", "mime": MIME} | properties
+
+
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        ("text", None),
+        ([], None),
+        (None, None),
+        ({"mime": MIME}, "recipient"),
+        (message(recipient=""), "recipient"),
+        (message(recipient=7), "recipient"),
+        (message(recipient="a@@b"), "recipient"),
+        (message(recipient="a@b\r\nRCPT TO:<c@d>"), "recipient"),
+        (message(recipient="a@b.example, c@d.example"), "recipient"),
+        (message(recipients=["a@b.example"]), "recipients"),
+        ({"mime": MIME, "recipients": []}, "recipients"),
+        ({"mime": MIME, "recipients": "a@b.example"}, "recipients"),
+        ({"mime": MIME, "recipients": ["a@b.example", "x"]}, "recipients[1]"),
+        (message(envelope="nobody"), "envelope"),
+        (message(envelope=5), "envelope"),
+        (message(mime=None), "mime"),
+        (message(mime=""), "mime"),
+        (message(mime=["x"]), "mime"),
+        (message(mime64="YQ=="), "mime64"),
+        ({"recipient": "a@b.example", "mime64": "not base64!"}, "mime64"),
+        ({"recipient": "a@b.example", "mime64": 5}, "mime64"),
+        ({"recipient": "a@b.example", "mime64": ""}, "mime64"),
+        ({"recipient": "a@b.example", "key": "v1/x"}, "key"),
+        (message(mime={"subject": "no author"}), "mime.from"),
+        (message(mime={"from": "a@b.example", "subject": "x\r\nBcc: c@d"}), "mime.subject"),
+        (message(queues={"success": "outbox"}), "queues.success"),
+        (message(queues=["x"]), "queues"),
+        (message(maxdelivertime="tomorrow"), "maxdelivertime"),
+        (message(maxattempts=-1), "maxattempts"),
+        (message(retries=[0]), "retries"),
+        (message(strategy="pigeon"), "strategy"),
+        (message(security="please"), "security"),
+        (message(nextattempt={"time": "soon"}), "nextattempt.time"),
+        (message(ips=["localhost"]), "ips"),
+        (message(dkim={"domain": "example.org"}), "dkim"),
+        (message(data={"name": "you"}), "data"),
+        (message(**{"message-id": "a\r\nb"}), "message-id"),
+        (message(**{"message-id": 5}), "message-id"),
+    ],
+)
+def test_what_is_wrong_is_named(item: Any, field: str | None) -> None:
+    with pytest.raises(InvalidItem) as caught:
+        parse_submission(item, DOOR)
+    assert caught.value.field == field
+    if field is not None:
+        assert caught.value.reason.startswith(field)
+
+
+def test_a_secret_stays_out_of_the_reason() -> None:
+    with pytest.raises(InvalidItem) as caught:
+        parse_submission(message(smarthost={"hostname": "relay.example", "username": 5, "password": "hunter2"}), DOOR)
+    assert caught.value.field == "smarthost.username"
+    assert "hunter2" not in caught.value.reason
+
+
+def test_what_only_we_write_is_dropped_and_the_rest_kept() -> None:
+    claimed = {
+        "id": "theirs", "transaction": "theirs", "results": [{"state": "message"}], "channel": "smtp", "seen": "1999-01-01 00:00:00",
+        "sha256": "0", "outbound": ["smtp"], "connection": {"user": "root"}, "http": {"token": "root"}, "received": "x",
+    }  # fmt: skip
+    submission = parse_submission(message(**claimed, unknown={"nested": [1, None]}, tags=["a"], keepmime=1), DOOR)
+    assert submission.properties == {"unknown": {"nested": [1, None]}, "tags": ["a"], "keepmime": 1}
+    mail = parse_document(prepare(submission, NOW, 10_000).bodies[0][0])
+    assert mail["channel"] == "json"
+    assert mail["http"] == {"token": None, "remote-ip": "127.0.0.1"}
+    assert mail["unknown"] == {"nested": [1, None]}
+    assert "results" not in mail
+    assert "connection" not in mail
+    assert mail["id"] != "theirs"
+
+
+def test_a_received_header_is_prepended_and_nothing_else_changes() -> None:
+    content = parse_submission(message(), DOOR).content
+    assert content.endswith(MIME.encode())
+    trace = content.removesuffix(MIME.encode()).decode()
+    assert trace.endswith("\r\n")
+    assert " ".join(trace.split()) == (
+        "Received: from [127.0.0.1] ([127.0.0.1]) by mx.example with HTTP id trace-1"
+        " for <to@example.org>; Mon, 23 Nov 2026 12:00:00 +0000"
+    )
+
+
+def test_recipients_share_the_content_and_do_not_learn_of_each_other() -> None:
+    submission = parse_submission({"recipients": ["a@b.example", "c@d.example"], "mime": MIME}, DOOR)
+    assert [recipient.address for recipient in submission.recipients] == ["a@b.example", "c@d.example"]
+    assert b"a@b.example" not in submission.content
+    assert b"c@d.example" not in submission.content
+
+
+def test_content_that_is_not_utf_8_keeps_its_bytes() -> None:
+    submission = parse_submission({"recipient": "a@b.example", "mime64": "U3ViamVjdDogeAoK/w=="}, DOOR)
+    assert submission.content.endswith(b"Subject: x\n\n\xff")
+
+
+def test_structured_mail_becomes_a_message() -> None:
+    mail = {"from": "Åsa <a@b.example>", "to": "c@d.example", "subject": "hi", "content": "<p>hello</p>"}
+    content = parse_submission(message(mime=mail), DOOR).content
+    assert b"\r\nContent-Type: multipart/alternative" in content
+    assert b"Date: Mon, 23 Nov 2026 12:00:00 +0000" in content
+
+
+def test_the_null_reverse_path() -> None:
+    assert parse_submission(message(), DOOR).reverse_path == ""
+    assert parse_submission(message(envelope=""), DOOR).reverse_path == ""
+    assert parse_submission(message(envelope="<>"), DOOR).reverse_path == ""
+    assert parse_submission(message(envelope="me@example.org"), DOOR).reverse_path == "me@example.org"
+
+
+def test_an_object_a_list_and_lines() -> None:
+    assert parse_items(b'{"a": 1}', by_line=False) == ([{"a": 1}], False)
+    assert parse_items(b'[{"a": 1}, 2]', by_line=False) == ([{"a": 1}, 2], True)
+    items, is_list = parse_items(b'{"a": 1}\r\n\n  \n{"a": 1, "a": 2}\n{"b": 2}', by_line=True)
+    assert is_list
+    assert (items[0], items[2]) == ({"a": 1}, {"b": 2})
+    assert isinstance(items[1], WireError)
+    assert "stands twice" in str(items[1])
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b'[{"a": 1, "a": 2}]', "stands twice"),
+        (b'{"a": 123456789012345678901}', "64 bits"),
+        (b'{"a": NaN}', "not JSON"),
+        (b"[" * 102 + b"]" * 102, "deeper"),
+        (b"[" * 100_000 + b"]" * 100_000, "not JSON"),
+        (b'{"a": "\\ud800"}', "not JSON"),
+    ],
+)
+def test_a_body_that_would_be_read_in_two_ways_is_refused(body: bytes, reason: str) -> None:
+    with pytest.raises(WireError, match=reason):
+        parse_items(body, by_line=False)
