@@ -28,6 +28,8 @@ def main() -> int:
     except StackError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130  # `up` has already taken down what it had started
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -50,8 +52,11 @@ def _run(arguments: argparse.Namespace) -> int:
         case "clean":
             stack.clean()
             print(f"Down, and {stack.folder} is deleted.")
+        case "status" if stack.is_up:
+            print(render_status(stack))
         case "status":
-            print(render_status(stack) if stack.is_up else "Down.")
+            left = stack.leftovers
+            print(f"Not up, but {left} processes are left of it: `make down` ends them." if left else "Down.")
         case "logs":
             return _follow_logs(stack, arguments.service)
     return 0

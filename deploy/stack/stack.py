@@ -16,7 +16,7 @@ from typing import Self
 
 from deploy.stack import addresses
 from deploy.stack.health import find_trouble_at, tail
-from deploy.stack.leftovers import end_leftovers
+from deploy.stack.leftovers import end_leftovers, find_leftovers
 from deploy.stack.memory import Memory
 from deploy.stack.places import ROOT, SOCKET_ROOM, StackError, write_private
 from deploy.stack.postgres import Postgres
@@ -27,7 +27,7 @@ from deploy.stack.supervisor import Program, State, Supervisor
 
 _SERVER_PATIENCE = 90.0
 _SERVICE_PATIENCE = 60.0
-_BAD_SETTING = 2  # exit code of a process that cannot work with its settings: trying again is no use
+_TRIES = 2  # ends of a process just started, its servers being ready, after which more waiting is no use
 _SERVERS = ("epmd", "rabbitmq", "postgres")
 
 
@@ -80,6 +80,11 @@ class Stack:
     def is_up(self) -> bool:
         """Whether this stack was started completely and its supervisord runs."""
         return self._env_file.exists() and self._supervisor.answers
+
+    @property
+    def leftovers(self) -> int:
+        """How many processes of this stack run, with or without its supervisord."""
+        return len(find_leftovers(self.folder, self._data))
 
     def up(self) -> None:
         """Start everything and wait until it can be used; on failure nothing is left running."""
@@ -261,7 +266,7 @@ class Stack:
         names = [name for service in self._services for name in self._put(service, self._scale.get(service.name, 1))]
         for name in names:
             self._supervisor.start(name)
-        self._wait(names, _SERVICE_PATIENCE)
+        self._wait(names, _SERVICE_PATIENCE, tries=_TRIES)
 
     def _put(self, service: Service, copies: int, settings: Mapping[str, str] | None = None) -> Sequence[str]:
         """Make ``copies`` of a service known to supervisor, instead of those it knows; their names."""
@@ -321,30 +326,27 @@ class Stack:
             case _:
                 return find_trouble_at(self._memory.metrics[program])
 
-    def _wait(self, programs: Sequence[str], within: float) -> None:
-        """Wait until all are ready, telling of each; otherwise tell what hinders the rest, with the ends of their logs."""
+    def _wait(self, programs: Sequence[str], within: float, *, tries: int = sys.maxsize) -> None:
+        """Wait until all are ready, telling of each. Otherwise, or as soon as one has ended ``tries`` times, tell what
+        hinders the rest, with the ends of their logs."""
         began = told = time.monotonic()
-        waiting = list(programs)
-        while waiting:
-            troubles = {name: self.find_trouble(name) for name in waiting}
+        seen: dict[str, set[int]] = {name: set() for name in programs}
+        while seen:
+            troubles = {name: self.find_trouble(name) for name in seen}
             passed = time.monotonic() - began
             for name in [name for name, trouble in troubles.items() if trouble is None]:
-                waiting.remove(name)
+                del seen[name]
                 self._say(f"{name}: ready after {passed:.1f} s")
-            hopeless = [name for name in waiting if self._is_hopeless(name)]
-            if waiting and (hopeless or passed > within):
-                lost = hopeless or waiting
-                reports = (f"{name}: {troubles[name]}\n{tail(self.log(name))}" for name in lost)
+            for name, pids in seen.items():
+                pids.add(self._supervisor.state(name).pid)
+            lost = [name for name, pids in seen.items() if len(pids - {0}) > tries]
+            if seen and (lost or passed > within):
+                reports = (f"{name}: {troubles[name]}\n{tail(self.log(name))}" for name in lost or seen)
                 raise StackError(f"not ready after {passed:.0f} s:\n" + "\n".join(reports))
-            if waiting and time.monotonic() - told > 5:
+            if seen and time.monotonic() - told > 5:
                 told = time.monotonic()
-                self._say(f"waiting for {', '.join(waiting)} ({passed:.0f} s)")
-            time.sleep(0.1 if waiting else 0)
-
-    def _is_hopeless(self, program: str) -> bool:
-        """Whether it has said that it cannot work with these settings."""
-        state = self._supervisor.state(program)
-        return state.state == "FATAL" or (state.state == "BACKOFF" and state.exit_code == _BAD_SETTING)
+                self._say(f"waiting for {', '.join(seen)} ({passed:.0f} s)")
+            time.sleep(0.1 if seen else 0)
 
     def _tear_down(self) -> None:
         """Our processes first, then the servers, then supervisord; then whatever is still there is killed."""

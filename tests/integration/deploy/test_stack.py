@@ -65,14 +65,17 @@ def test_a_second_up_is_refused_and_a_stack_without_its_supervisor_is_cleaned_up
         supervisor = psutil.Process(int((tmp_path / "run" / "supervisord.pid").read_text()))
         orphans = supervisor.children(recursive=True)
         supervisor.kill()
-        assert run([*command, "status"]) == "Down.\n"
+        assert "processes are left of it" in run([*command, "status"])
         second = run([*command, "up"])
         assert not any(orphan.is_running() for orphan in orphans)
         assert addresses(second) == addresses(first)
     finally:
         ended = run([*command, "down"])
     assert ended.endswith("Down: nothing of it is running.\n")
+    assert run([*command, "status"]) == "Down.\n"
     assert find_leftovers(tmp_path / "run", None) == []
+    run([*command, "clean"])
+    assert not (tmp_path / "run").exists()
 
 
 def run(command: list[str]) -> str:
