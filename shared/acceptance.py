@@ -16,7 +16,7 @@ from uuid import uuid4
 from shared.mail.headers import parse_extract
 from shared.trouble import Unavailable
 from shared.wire.document import render_document
-from shared.wire.message import PAYLOAD, render_inline_content
+from shared.wire.message import OURS, PAYLOAD, render_inline_content
 from shared.wire.times import render_time
 
 
@@ -123,7 +123,7 @@ def prepare(submission: Submission, now: datetime, threshold: int) -> Prepared:
     extracted = parse_extract(content)
     key = None if len(content) <= threshold else payload_key(transaction, now)
     common: dict[str, Any] = {
-        **submission.properties,
+        **_strip(submission.properties),
         "envelope": submission.reverse_path,
         "transaction": transaction,
         "recipients-total": len(submission.recipients),
@@ -141,7 +141,7 @@ def prepare(submission: Submission, now: datetime, threshold: int) -> Prepared:
     for recipient in submission.recipients:
         ident = str(uuid4())
         message_id = str(recipient.properties.get("message-id") or common.get("message-id") or ident)
-        document = common | dict(recipient.properties)
+        document = common | _strip(recipient.properties)
         document |= {"id": ident, "message-id": message_id, "recipient": recipient.address}
         record = {name: value for name, value in document.items() if name not in PAYLOAD} | {"extracted": extracted}
         if key:
@@ -154,6 +154,11 @@ def prepare(submission: Submission, now: datetime, threshold: int) -> Prepared:
 def payload_key(ident: str, now: datetime) -> str:
     """The key of a payload in the message store: ``v1/yyyy/mm/dd/<id>``."""
     return f"v1/{now:%Y/%m/%d}/{ident}"
+
+
+def _strip(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """What we publish is believed: a client's own ``results``, ``outbound`` or payload ``key`` must not get in with it."""
+    return {name: value for name, value in properties.items() if name not in OURS and name not in PAYLOAD}
 
 
 def _first(value: str | list[str] | None) -> str | None:

@@ -1,16 +1,19 @@
 """Wires seal-sender together."""
 
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from services.seal_sender.client import SealClient
-from services.seal_sender.handler import Sealer
+from services.seal_sender.handler import STRATEGY, Sealer
 from services.seal_sender.settings import ServiceSettings
 from shared.amqp.consumer import Consumer
+from shared.amqp.delivering import Delivering
 from shared.amqp.keys import outcome_keys
 from shared.amqp.start import open_pipeline
 from shared.process import Runtime, run_service
+from shared.storage.contents import Contents
 from shared.storage.open_store import open_store
 
 
@@ -23,11 +26,13 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     """Consume ``seal`` until the process is asked to stop."""
     client = SealClient(settings)
     store = open_store(settings)
+    contents = Contents(store, settings.client_key_prefix, domain=socket.gethostname())
+    sealer = Sealer(client, contents)
     keys = outcome_keys(settings, retries=f"{settings.rabbitmq_seal}.retries")
     try:
         async with open_pipeline(settings, runtime, publishes=keys.published) as publisher:
-            sealer = Sealer(settings, runtime, client, store, keys)
-            await Consumer(settings, runtime, publisher, sealer.handle, home=settings.rabbitmq_seal).run()
+            delivering = Delivering(STRATEGY, settings.rabbitmq_seal, sealer.attempt, settings, keys, runtime)
+            await Consumer(settings, runtime, publisher, delivering.handle, home=delivering.home).run()
     finally:
         await client.close()
         await store.close()

@@ -86,7 +86,8 @@ class BatchConsumer:
         self._handle = handle
         self._home = home
         self._recovered = recovered
-        self._most = most
+        # More than the prefetch never comes: waiting for it would add ``within`` to every batch.
+        self._most = min(most, settings.rabbitmq_qos)
         self._within = within
 
     async def run(self) -> None:

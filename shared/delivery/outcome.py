@@ -142,7 +142,9 @@ def _final(message: Message, queues: Mapping[str, str | None], keys: Keys, *, is
     publications = []
     if key:
         result = _result(key, told, keys, otherwise=default)
-        publications.append(replace(result, record=True, headers={EVENT: event}) if in_one else result)
+        if in_one:
+            result = replace(result, record=True, headers={EVENT: event}, otherwise=None, is_optional=False)
+        publications.append(result)
     if not in_one:
         publications.append(_record(message, event, keys))
     if copy := queues.get("results", keys.results):

@@ -42,6 +42,8 @@ def parse_rule(document: Mapping[str, Any]) -> Rule:
 
     Raises ValueError that names the field, its value and what was expected.
     """
+    if not isinstance(document, Mapping):
+        raise ValueError(f"a rule: {document!r:.80}: expected an object with name, priority and configuration")
     name, priority, configuration = document.get("name"), document.get("priority", 0), document.get("configuration")
     if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
         raise ValueError(f"name: {name!r}: expected a text of 1 to 200 characters")

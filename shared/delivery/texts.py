@@ -43,8 +43,8 @@ def fill_in(attempt: Attempt, *, permanent: bool = False) -> Attempt:
         return attempt
     code, status, text = TEXTS.get((attempt.state, attempt.result), _GENERAL[attempt.result])
     status = attempt.status or status
-    if permanent and code < 500:
-        code, status = 554, "5" + status[1:]
+    if permanent:
+        status = "5" + status[1:]
     if status[0] != str(code)[0]:
         code = 554 if status[0] == "5" else 451
     return replace(attempt, code=code, status=status, description=attempt.description or text)

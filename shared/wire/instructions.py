@@ -155,10 +155,10 @@ def _time(document: Mapping[str, Any], name: str, *, shown: str | None = None) -
         raise InvalidProperty(f"{shown or name}: {str(value)[:80]!r}: {error}") from None
 
 
-def _whole(document: Mapping[str, Any], name: str, *, most: int = 2**31) -> int | None:
+def _whole(document: Mapping[str, Any], name: str, *, most: int = 2**31, shown: str | None = None) -> int | None:
     value = document.get(name)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most):
-        raise _invalid(name, value, f"a whole number from 0 to {most}")
+        raise _invalid(shown or name, value, f"a whole number from 0 to {most}")
     return value
 
 
@@ -203,7 +203,7 @@ def _smarthost(document: Mapping[str, Any]) -> Smarthost | None:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("hostname"), str) or not value["hostname"]:
         raise InvalidProperty("smarthost: expected an object with a hostname")
-    port = _whole(value, "port", most=65535)
+    port = _whole(value, "port", most=65535, shown="smarthost.port")
     for name in ("username", "password"):
         # The value stays out of the sentence: it may be the password.
         if value.get(name) is not None and not isinstance(value[name], str):

@@ -1,0 +1,60 @@
+"""``mailwarren archive``: one run of the archiver by hand."""
+
+from typing import Annotated
+
+import typer
+
+from services.archiver.handler import Report, archive_once
+from services.archiver.settings import ServiceSettings
+from services.cli.given import Config, DbUri, load_given, wait_for
+from shared.storage.database import Database
+from shared.storage.open_store import open_store
+from shared.trouble import BadSetting
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(archive)
+
+
+def archive(
+    once: Annotated[bool, typer.Option("--once", help="One run, then end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what a run would do.")] = False,
+    storage_url: Annotated[
+        str | None, typer.Option("--storage-url", metavar="URL", help="Message store; else STORAGE_URL.")
+    ] = None,
+    wait: Annotated[str | None, typer.Option("--wait-before-archive", help="Else WAIT_BEFORE_ARCHIVE.")] = None,
+    retention: Annotated[str | None, typer.Option("--archive-retention-period", help="Else ARCHIVE_RETENTION_PERIOD.")] = None,
+    db_uri: DbUri = None,
+    config: Config = None,
+) -> int:
+    """Move old verdicts to the archive, once.
+
+    \b
+    Also drops what is past its retention and sweeps payloads without a mail: what 'mailwarren run archiver' does
+    every ARCHIVE_INTERVAL. Safe beside a running archiver.
+      mailwarren archive --once --dry-run
+      mailwarren archive --once --wait-before-archive 720h
+    """
+    if not once:
+        raise BadSetting("expected --once: 'mailwarren run archiver' is the process that goes on")
+    settings = load_given(
+        ServiceSettings,
+        config,
+        db_uri=db_uri,
+        storage_url=storage_url,
+        wait_before_archive=wait,
+        archive_retention_period=retention,
+    )
+    for line in wait_for(_run(settings, dry_run)).lines():
+        print(line)
+    return 0
+
+
+async def _run(settings: ServiceSettings, dry_run: bool) -> Report:
+    database, store = Database(settings, name="mailwarren archive"), open_store(settings)
+    try:
+        return await archive_once(database, store, settings, dry_run=dry_run)
+    finally:
+        await database.close()
+        await store.close()

@@ -1,0 +1,121 @@
+"""The order of work that all senders share: strategy not ours? → expired? → due? → an attempt → what becomes of the mail.
+
+A sender is a function that makes one attempt and tells it; about retries it decides nothing.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import Counter
+
+from shared.amqp.consumer import Frame
+from shared.delivery.outcome import Keys, Outcome, check_queues, conclude, hand_over, refuse
+from shared.delivery.schedule import decide_schedule
+from shared.delivery.settings import RetrySettings
+from shared.delivery.verdict import Failed, Retry, Sent
+from shared.delivery.waiting import render_wait
+from shared.log import get_logger
+from shared.process import Runtime
+from shared.trouble import Unavailable
+from shared.wire.instructions import Instructions, InvalidProperty, parse_instructions
+from shared.wire.message import Message, parse_message
+from shared.wire.publication import Step
+from shared.wire.result import Attempt, Result, State
+
+log = get_logger()
+
+ATTEMPTS = Counter("delivery_attempts", "Delivery attempts by strategy, state and result", ["strategy", "state", "result"])
+RETRIES = Counter("delivery_retries", "Attempts after which another one was scheduled", ["strategy"])
+DELIVERED = Counter("delivered_messages", "Messages delivered", ["strategy"])
+DELIVERED_BYTES = Counter("delivered_messages_total_size_bytes", "Bytes of messages delivered", ["strategy"])
+FAILED = Counter("failed_messages", "Messages failed for good")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An attempt that was made."""
+
+    attempt: Attempt
+    extracted: Mapping[str, Any] | None = None
+    """Of the content as sent; None when it did not come to that."""
+    size: int = 0
+    """Bytes of the content."""
+    with_smarthost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delivering:
+    """The handler of a sender's queue."""
+
+    strategy: str
+    home: str
+    """The routing key that leads to the sender's queue."""
+    attempt: Callable[[Message, Instructions], Awaitable[Finished]]
+    """Makes one attempt. Raises Unavailable when the trouble is ours."""
+    settings: RetrySettings
+    keys: Keys
+    runtime: Runtime
+
+    async def handle(self, frame: Frame) -> Step:
+        """One message. Raises BadMessage or Unavailable."""
+        now = datetime.now(UTC)
+        message = parse_message(frame.body, encoding=frame.encoding, is_ours=frame.is_ours, now=now)
+        try:
+            instructions = parse_instructions(message)
+            check_queues(instructions, self.keys)
+        except InvalidProperty as reason:
+            return self._tell(message, refuse(message, reason, keys=self.keys, now=now, strategy=self.strategy))
+        if instructions.strategy not in (None, self.strategy):
+            return hand_over(message, instructions.strategy, self.keys)
+        return await self._deliver(message, instructions, now)
+
+    async def _deliver(self, message: Message, instructions: Instructions, now: datetime) -> Step:
+        schedule = decide_schedule(message, instructions, self.settings)
+        if schedule.is_over(message.attempt, now):
+            finished = Finished(Attempt(State.PROCESS, Result.TIMEOUT, message.attempt, now, strategy=self.strategy))
+        elif instructions.not_before is not None and instructions.not_before > now:
+            encoding = self.keys.encoding
+            return Step((render_wait(message, home=self.home, due=instructions.not_before, now=now, encoding=encoding),))
+        elif self.runtime.stopping.is_set():
+            raise Unavailable("this process is being stopped")
+        else:
+            finished = await self.attempt(message, instructions)
+        outcome = conclude(
+            message,
+            finished.attempt,
+            instructions=instructions,
+            schedule=schedule,
+            keys=self.keys,
+            now=datetime.now(UTC),
+            extracted=finished.extracted,
+            with_smarthost=finished.with_smarthost,
+        )
+        return self._tell(message, outcome, size=finished.size)
+
+    def _tell(self, message: Message, outcome: Outcome, *, size: int = 0) -> Step:
+        attempt, verdict = outcome.attempt, outcome.verdict
+        ATTEMPTS.labels(strategy=self.strategy, state=str(attempt.state), result=str(attempt.result)).inc()
+        match verdict:
+            case Sent():
+                DELIVERED.labels(strategy=self.strategy).inc()
+                DELIVERED_BYTES.labels(strategy=self.strategy).inc(size)
+            case Retry():
+                RETRIES.labels(strategy=self.strategy).inc()
+            case Failed():
+                FAILED.inc()
+        log.info(
+            {Sent: "delivered", Retry: "will be tried again", Failed: "failed"}[type(verdict)],
+            id=message.id,
+            recipient=message.recipient[:320],
+            attempt=attempt.number,
+            strategy=self.strategy,
+            state=str(attempt.state),
+            result=str(attempt.result),
+            code=attempt.code,
+            status=attempt.status,
+            description=attempt.description,
+            to=attempt.remote_ip,
+        )
+        return outcome.step
