@@ -41,6 +41,6 @@ class Router:
         log.info("routed", id=message.id, recipient=message.recipient[:320], strategy=first, reason=route.reason)
         # As it came, unless the mail must say more: the body is not written anew for nothing.
         body, encoding = frame.body, frame.encoding or ""
-        if rest or not frame.is_ours:
+        if rest or not frame.is_ours or "outbound" in message.document:
             body, encoding = message.with_properties({"outbound": list(rest)}).render(self._keys.encoding), self._keys.encoding
         return Step((Publication(self._keys.strategies[first], body, priority=frame.priority, encoding=encoding),))

@@ -45,12 +45,11 @@ class Snapshot:
         """The first rules: from Postgres, else from disk, else none yet."""
         try:
             connection = await connect(self._settings, name="router")
+            async with translating(), connection:
+                self._take(await fetch_rules(connection))
         except Unavailable as error:
             log.warning("starting with the last snapshot of the rules", reason=str(error))
             self._rules = read_snapshot(self._settings.router_snapshot)
-            return
-        async with connection:
-            self._take(await fetch_rules(connection))
 
     async def follow(self) -> None:
         """Keep the rules fresh, for ever."""
@@ -96,7 +95,7 @@ def read_snapshot(path: Path) -> list[Rule] | None:
         return order_rules([parse_rule(document) for document in orjson.loads(path.read_bytes())])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         log.error("the snapshot of the rules cannot be read", path=str(path), reason=str(error))
         return None
 
@@ -108,5 +107,8 @@ def write_snapshot(path: Path, rules: Sequence[Rule]) -> None:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_bytes(orjson.dumps(documents))
+    with temporary.open("wb") as file:
+        file.write(orjson.dumps(documents))
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)

@@ -5,17 +5,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.smtp_sender.attempt import Courier
-from services.smtp_sender.content import Contents
-from services.smtp_sender.handler import Sender
+from services.smtp_sender.handler import Courier
+from services.smtp_sender.opening import Manners
 from services.smtp_sender.pool import Limits, Pool
 from services.smtp_sender.route import Resolver
 from services.smtp_sender.settings import ServiceSettings
 from services.smtp_sender.tls import Tls
 from shared.amqp.consumer import Consumer
+from shared.amqp.delivering import Delivering
 from shared.amqp.keys import outcome_keys
 from shared.amqp.start import open_pipeline
 from shared.process import Runtime, run_service
+from shared.storage.contents import Contents
 from shared.storage.open_store import open_store
 
 
@@ -27,17 +28,17 @@ def main(options: Mapping[str, str] | None = None, config: Path | None = None) -
 async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     """Consume ``outbox`` until the process is asked to stop."""
     limits = Limits(settings.smtp_connections, settings.connection_maxmessages, settings.connection_idle.total_seconds())
-    pool = Pool(limits, helo=settings.smtp_hostname, tls=Tls(settings.smtp_ca_file))
+    pool = Pool(limits, Manners(settings.smtp_hostname, Tls(settings.smtp_ca_file)))
     resolver = None if settings.smtp_sink_address else Resolver(settings.dns_servers, settings.dns_timeout.total_seconds())
     store = open_store(settings)
-    contents = Contents(store, client_key_prefix=settings.client_key_prefix, domain=settings.smtp_hostname)
+    contents = Contents(store, settings.client_key_prefix, domain=settings.smtp_hostname)
     courier = Courier(settings, pool, resolver, contents)
     keys = outcome_keys(settings, retries=settings.rabbitmq_retries)
     async with open_pipeline(settings, runtime, publishes=keys.published) as publisher:
-        sender = Sender(settings, runtime, courier, keys)
+        delivering = Delivering("smtp", settings.rabbitmq_outbox, courier.attempt, settings, keys, runtime)
         tidying = asyncio.ensure_future(_tidy(pool))
         try:
-            await Consumer(settings, runtime, publisher, sender.handle, home=settings.rabbitmq_outbox).run()
+            await Consumer(settings, runtime, publisher, delivering.handle, home=delivering.home).run()
         finally:
             tidying.cancel()
             await pool.close()

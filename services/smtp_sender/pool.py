@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge
 
-from services.smtp_sender.session import Ending, Session, Target, open_session
-from services.smtp_sender.tls import Tls
+from services.smtp_sender.opening import Manners, open_session
+from services.smtp_sender.session import Ending, Session, Target
+from shared.trouble import Unavailable
 
 OPEN = Gauge("smtp_sessions_open", "SMTP sessions open towards peers")
 OPENED = Counter("smtp_sessions_opened", "SMTP sessions opened")
@@ -24,38 +25,44 @@ class Limits:
     """Per connection."""
     idle: float
     """Seconds an idle session is kept."""
+    patience: float = 30.0
+    """Seconds a message waits for one of the ``connections``: longer, and one slow host would keep all messages in hand."""
 
 
 class Pool:
     """Sessions by target. ``acquire`` and ``release`` in pairs."""
 
-    def __init__(self, limits: Limits, *, helo: str, tls: Tls) -> None:
+    def __init__(self, limits: Limits, manners: Manners) -> None:
         self._limits = limits
-        self._helo = helo
-        self._tls = tls
+        self._manners = manners
         self._idle: dict[Target, deque[Session]] = defaultdict(deque)
         self._slots: dict[Target, asyncio.Semaphore] = {}
         self._users: dict[Target, int] = defaultdict(int)
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def acquire(self, target: Target) -> Session | Ending:
-        """An idle session, or a new one. Waits while the host has all the connections it gets."""
-        self._users[target] += 1
-        slot = self._slots.setdefault(target, asyncio.Semaphore(self._limits.connections))
-        await slot.acquire()
+    async def acquire(self, target: Target, *, ends_at: float, is_new: bool = False) -> Session | Ending:
+        """An idle session (not with ``is_new``), or a new one, for an attempt that is over at ``ends_at`` (time.monotonic).
+
+        Waits while the host has all the connections it gets. Raises Unavailable when none comes free in time: that says
+        nothing about the mail.
+        """
+        await self._enter(target)
         try:
-            session = self._take_idle(target) or await open_session(target, helo=self._helo, tls=self._tls)
+            session = None if is_new else self._take_idle(target)
+            if session is not None:
+                REUSED.inc()
+            else:
+                opened = await open_session(target, self._manners, ends_at=ends_at)
+                if isinstance(opened, Ending):
+                    self._leave(target)
+                    return opened
+                session = opened
+                OPENED.inc()
+                OPEN.inc()
         except BaseException:
-            self._leave(target, slot)
+            self._leave(target)
             raise
-        if isinstance(session, Ending):
-            self._leave(target, slot)
-            return session
-        if session.messages:
-            REUSED.inc()
-        else:
-            OPENED.inc()
-            OPEN.inc()
+        session.lend(ends_at)
         return session
 
     def release(self, session: Session) -> None:
@@ -67,7 +74,7 @@ class Pool:
             self._idle[target].append(session)
         else:
             self._close(session)
-        self._leave(target, self._slots[target])
+        self._leave(target)
 
     def close_idle(self) -> None:
         """Close what was idle for too long. Called once a second."""
@@ -96,8 +103,23 @@ class Pool:
             self._close(session)
         return None
 
-    def _leave(self, target: Target, slot: asyncio.Semaphore) -> None:
-        slot.release()
+    async def _enter(self, target: Target) -> None:
+        self._users[target] += 1
+        slot = self._slots.setdefault(target, asyncio.Semaphore(self._limits.connections))
+        try:
+            async with asyncio.timeout(self._limits.patience):
+                await slot.acquire()
+        except BaseException as error:
+            self._forget(target)
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"all {self._limits.connections} connections to {target.host} are in use") from None
+            raise
+
+    def _leave(self, target: Target) -> None:
+        self._slots[target].release()
+        self._forget(target)
+
+    def _forget(self, target: Target) -> None:
         self._users[target] -= 1
         if not self._users[target]:
             del self._users[target], self._slots[target]

@@ -5,9 +5,10 @@ and read in order. A reply that nobody asked for is not thrown away either: it m
 """
 
 import asyncio
+import ssl
 from collections import deque
+from typing import cast
 
-from aiosmtplib import SMTPResponse
 from aiosmtplib.protocol import SMTPProtocol
 
 from shared.mail.reply import InvalidReply, Reply, parse_reply
@@ -76,16 +77,24 @@ class ReplyProtocol(SMTPProtocol):
             raise Lost
         return self._replies.popleft()
 
-    async def read_response(self, timeout: float | None = None) -> SMTPResponse:
-        """For aiosmtplib's own ``start_tls``."""
-        reply = await self.read_reply(timeout or 60)
-        if isinstance(reply, InvalidReply):
-            raise reply
-        return SMTPResponse(reply.code, reply.text)
+    async def begin_tls(self, context: ssl.SSLContext, *, server_hostname: str | None, timeout: float) -> None:
+        """The handshake, after the peer said 220. Raises TimeoutError, Lost, ssl.SSLError or OSError; then close the connection."""
+        if self._is_gone or self.transport is None:
+            raise Lost
+        # uvloop's transports are asyncio's by duck typing only.
+        plain = cast("asyncio.WriteTransport", self.transport)
+        async with asyncio.timeout(timeout):
+            transport = await self._loop.start_tls(
+                plain, self, context, server_hostname=server_hostname, ssl_handshake_timeout=timeout + 1
+            )
+        if transport is None:
+            raise Lost
+        self.transport = transport
 
     def send(self, data: bytes) -> None:
         """Write. Raises Lost."""
-        if self.transport is None or self._is_gone:
+        # A transport that failed to write is closing before connection_lost says so.
+        if not self.is_connected or self._is_gone:
             raise Lost
         self.bytes_sent += len(data)
         self.write(data)
@@ -98,10 +107,15 @@ class ReplyProtocol(SMTPProtocol):
         except ConnectionError:
             raise Lost from None
 
-    def abort(self) -> None:
-        """Close at once."""
+    def close(self) -> None:
+        """Close, once what was written has gone out."""
         if self.transport is not None:
             self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once: a peer that reads nothing would keep a mere ``close`` waiting for ever."""
+        if self.transport is not None:
+            cast("asyncio.WriteTransport", self.transport).abort()
 
     def _take(self, line: bytes) -> None:
         self._lines.append(line)

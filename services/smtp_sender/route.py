@@ -1,8 +1,10 @@
 """Where does a mail for this domain go? DNS (RFC 5321 5.1, 7505), address literals, smarthosts, and which addresses are refused."""
 
 import asyncio
+import errno
 import ipaddress
 import random
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +24,16 @@ from shared.wire.result import Result, State
 
 MOST_ADDRESSES = 5
 """Addresses tried in one attempt."""
+MOST_NAMES = 10
+"""Mail exchangers looked up in one attempt: a domain may name a thousand that do not answer."""
+_IMPOSSIBLE = (
+    dns.name.BadEscape,
+    dns.name.EmptyLabel,
+    dns.name.IDNAException,
+    dns.name.LabelTooLong,
+    dns.name.NameTooLong,
+    UnicodeError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +56,8 @@ class Resolver:
         if servers:
             self._resolver.nameservers = [_server(server) for server in servers]
         self._resolver.lifetime = lifetime
-        self._resolver.timeout = min(lifetime, 3.0)
+        # Of the lifetime, so that a dead resolver leaves time for the next one.
+        self._resolver.timeout = min(lifetime / 2, 3.0)
         self._resolver.cache = dns.resolver.LRUCache(100_000)
         self._alive_until = 0.0
 
@@ -77,7 +90,7 @@ class Resolver:
     async def _addresses_of(self, names: Sequence[str], domain: str) -> list[Host] | Ending:
         hosts: list[Host] = []
         trouble: Ending | None = None
-        for name in names:
+        for name in names[:MOST_NAMES]:
             found = await self.find_addresses(name)
             if isinstance(found, Ending):
                 trouble = found if trouble is None or found.result is Result.TIMEOUT else trouble
@@ -98,9 +111,14 @@ class Resolver:
             answer = await self._resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN:
             return Ending(State.DNS, Result.ERROR, code=554, status="5.1.2", text=f"{name} does not exist")
-        except dns.resolver.NoNameservers:
+        except _IMPOSSIBLE as error:
+            text = f"{name[:200]!r} is no name that DNS can hold: {error}"
+            return Ending(State.DNS, Result.ERROR, code=554, status="5.1.2", text=text)
+        except dns.resolver.NoNameservers as error:
+            if not _was_answered(error):
+                await self._check_reachable()
             return Ending(State.DNS, Result.TIMEOUT, text=f"{name}: the name servers answer with a failure (SERVFAIL)")
-        except (dns.exception.DNSException, OSError, UnicodeError) as error:
+        except (dns.exception.DNSException, OSError) as error:
             await self._check_reachable()
             return Ending(State.DNS, Result.TIMEOUT, text=f"{name}: {type(error).__name__}: no answer")
         return list(answer.rrset or [])
@@ -111,18 +129,27 @@ class Resolver:
             return
         try:
             await self._resolver.resolve(dns.name.root, dns.rdatatype.NS, raise_on_no_answer=False, lifetime=3.0)
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoNameservers):
+        except dns.resolver.NXDOMAIN:
             pass
         except (dns.exception.DNSException, OSError) as error:
+            if isinstance(error, dns.resolver.NoNameservers) and _was_answered(error):
+                self._alive_until = time.monotonic() + 10
+                return
             raise Unavailable(f"no resolver answers: {error}") from None
         self._alive_until = time.monotonic() + 10
+
+
+def _was_answered(error: dns.resolver.NoNameservers) -> bool:
+    """Did any resolver say anything (SERVFAIL, REFUSED)? Otherwise the trouble is ours: no way to any of them."""
+    return any(response is not None for *_, response in error.kwargs.get("errors", ()))
 
 
 def parse_literal(domain: str) -> str | None:
     """The address in ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``; None when the domain is a name."""
     if not domain.startswith("["):
         return None
-    return str(ipaddress.ip_address(domain[1:-1].removeprefix("IPv6:")))
+    inner = domain[1:-1]
+    return str(ipaddress.ip_address(inner[5:] if inner[:5].lower() == "ipv6:" else inner))
 
 
 def decide_domain(recipient: Mailbox) -> str:
@@ -139,6 +166,16 @@ def is_allowed(address: str, allowed: Sequence[str]) -> bool:
     if ip.is_global and not ip.is_multicast:
         return True
     return any(ip in ipaddress.ip_network(network) for network in allowed if ip.version == ipaddress.ip_network(network).version)
+
+
+def is_local(address: str) -> bool:
+    """Is ``address`` one of this host's?"""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def _server(server: str) -> dns.nameserver.Nameserver:

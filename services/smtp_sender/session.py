@@ -1,22 +1,17 @@
-"""One SMTP session: from connect to QUIT, many transactions in between. One task owns it at a time.
+"""One SMTP session: many transactions, then QUIT (``opening`` is what comes before). One task owns it at a time.
 
-Every step ends in a value: a session or a ``Trouble``, a transaction's ``Ending``. Nothing is raised for what a peer says or does.
+Every transaction ends in a value, an ``Ending``. Nothing is raised for what a peer says or does.
 """
 
 import asyncio
-import base64
-import re
-import ssl
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiosmtplib import SMTPException, SMTPResponseException
-
 from services.smtp_sender.protocol import Lost, ReplyProtocol
-from services.smtp_sender.tls import Tls
-from shared.mail.reply import InvalidReply, Reply
+from shared.mail.reply import Reply
 from shared.wire.instructions import Security
 from shared.wire.result import Result, State
 
@@ -52,6 +47,8 @@ class Ending:
     status: str | None = None
     text: str | None = None
     """Code, status and text of ours, when the verdict is ours."""
+    session: "Session | None" = field(default=None, compare=False, repr=False)
+    """When there was a connection, but it came to no transaction: the closed session, for what it tells about the peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,8 @@ class Target:
     password: str | None = field(default=None, repr=False)
     connect_timeout: float = 30
     auth_clear: bool = False
+    certificate_name: str | None = None
+    """Name that the certificate must be valid for; None = ``host``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,7 @@ class Session:
 
     protocol: ReplyProtocol
     target: Target
+    timeouts: Timeouts = TIMEOUTS
     mta: str | None = None
     extensions: Mapping[str, str] = field(default_factory=dict)
     local_ip: str | None = None
@@ -100,6 +100,21 @@ class Session:
     is_usable: bool = True
     """False: out of step or told to leave; it is closed, not reused."""
     data_sent: int = 0
+    """Bytes of content that the last transaction sent."""
+    sent_before: int = 0
+    ends_at: float = math.inf
+    """When the attempt must be over (time.monotonic): no wait goes beyond it."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes sent since the session was lent out."""
+        return self.protocol.bytes_sent - self.sent_before
+
+    def lend(self, ends_at: float) -> None:
+        """A new attempt uses the session, until ``ends_at``."""
+        self.ends_at = ends_at
+        self.sent_before = self.protocol.bytes_sent
+        self.data_sent = 0
 
     async def command(self, state: State, line: str, timeout: float) -> Reply | Ending:
         """Send one command, read its reply."""
@@ -113,7 +128,7 @@ class Session:
     async def read(self, state: State, timeout: float) -> Reply | Ending:
         """Read the next reply; whatever is no reply ends the session."""
         try:
-            reply = await self.protocol.read_reply(timeout)
+            reply = await self.protocol.read_reply(self.limit(timeout))
         except TimeoutError:
             ending = Ending(state, Result.TIMEOUT)
         except Lost:
@@ -132,20 +147,36 @@ class Session:
         if (refusal := self._check(envelope)) is not None:
             return refusal
         self.messages += 1
-        self.data_sent = 0
-        ending = await (self._begin_pipelined(envelope) if "PIPELINING" in self.extensions else self._begin(envelope))
-        if ending is None:
-            ending = await self._send_content(content)
-        elif self.is_usable:
-            await self._reset()
+        try:
+            ending = await (self._begin_pipelined(envelope) if "PIPELINING" in self.extensions else self._begin(envelope))
+            if ending is None:
+                ending = await self._send_content(content)
+            elif self.is_usable:
+                await self._reset()
+        except BaseException:
+            # Cut off in the middle: whoever used it next would be out of step.
+            self.is_usable = False
+            raise
         self.last_used = time.monotonic()
         return ending
 
     async def quit(self) -> None:
-        """Say goodbye and close."""
-        if self.is_usable and self.protocol.is_quiet:
-            await self.command(State.MESSAGE, "QUIT", TIMEOUTS.quit)
+        """Say goodbye and close; without a word when the session is out of step."""
+        self.ends_at = math.inf
+        try:
+            if self.is_usable and self.protocol.is_quiet and isinstance(await self._say_quit(), Reply):
+                self.protocol.close()
+                return
+        except asyncio.CancelledError:
+            self.protocol.abort()
+            raise
         self.protocol.abort()
+
+    async def _say_quit(self) -> Reply | Ending:
+        return await self.command(State.MESSAGE, "QUIT", self.timeouts.quit)
+
+    def limit(self, timeout: float) -> float:
+        return max(min(timeout, self.ends_at - time.monotonic()), 0)
 
     def _check(self, envelope: Envelope) -> Ending | None:
         """What the peer's extensions do not allow is refused before anything is said (RFC 1870, 6152, 6531)."""
@@ -174,9 +205,9 @@ class Session:
     async def _begin(self, envelope: Envelope) -> Ending | None:
         """MAIL, RCPT, DATA one by one; None when the peer waits for the content."""
         steps = (
-            (State.MAILFROM, self._mail_command(envelope), TIMEOUTS.mail),
-            (State.RCPTTO, f"RCPT TO:<{envelope.recipient}>", TIMEOUTS.rcpt),
-            (State.DATA, "DATA", TIMEOUTS.data),
+            (State.MAILFROM, self._mail_command(envelope), self.timeouts.mail),
+            (State.RCPTTO, f"RCPT TO:<{envelope.recipient}>", self.timeouts.rcpt),
+            (State.DATA, "DATA", self.timeouts.data),
         )
         for state, line, timeout in steps:
             reply = await self.command(state, line, timeout)
@@ -193,15 +224,23 @@ class Session:
             self.is_usable = False
             return Ending(State.MAILFROM, Result.LOST)
         first: Ending | None = None
-        replies = ((State.MAILFROM, TIMEOUTS.mail), (State.RCPTTO, TIMEOUTS.rcpt), (State.DATA, TIMEOUTS.data))
+        replies = ((State.MAILFROM, self.timeouts.mail), (State.RCPTTO, self.timeouts.rcpt), (State.DATA, self.timeouts.data))
+        is_recipient_refused = wants_content = False
         for state, timeout in replies:
             reply = await self.read(state, timeout)
             first = first or refusal_of(state, reply)
             if isinstance(reply, Ending):
                 return first
-        if first is not None and isinstance(reply, Reply) and reply.code == 354:
-            # RFC 2920 3.1: DATA went through although MAIL or RCPT was refused: end it with an empty message for nobody.
-            await self.command(State.MESSAGE, ".", TIMEOUTS.dot)
+            if state is State.RCPTTO:
+                is_recipient_refused = reply.is_temporary or reply.is_permanent
+            wants_content = reply.is_intermediate
+        if first is not None and wants_content:
+            if is_recipient_refused:
+                # RFC 2920 3.1: DATA went through although the recipient was refused: end it with an empty message for nobody.
+                await self.command(State.MESSAGE, ".", self.timeouts.dot)
+            else:
+                # A dot might deliver an empty mail.
+                self.is_usable = False
         return first
 
     async def _send_content(self, content: bytes) -> Ending:
@@ -213,7 +252,7 @@ class Session:
                 view = memoryview(content)
                 for start in range(0, len(view), CHUNK):
                     self.protocol.send(bytes(view[start : start + CHUNK]))
-                    await self.protocol.drain(TIMEOUTS.block)
+                    await self.protocol.drain(self.limit(self.timeouts.block))
                 self.protocol.send(end)
         except TimeoutError:
             # The content is incomplete without its final dot: the peer cannot have taken it.
@@ -223,7 +262,7 @@ class Session:
             self.is_usable = False
             return Ending(State.DATA, Result.LOST)
         self.data_sent = len(content)
-        reply = await self.read(State.MESSAGE, TIMEOUTS.dot)
+        reply = await self.read(State.MESSAGE, self.timeouts.dot)
         if isinstance(reply, Ending):
             return reply
         if reply.is_positive:
@@ -231,7 +270,7 @@ class Session:
         return refusal_of(State.MESSAGE, reply) or Ending(State.MESSAGE, Result.INVALID, reply)
 
     async def _reset(self) -> None:
-        reply = await self.command(State.MAILFROM, "RSET", TIMEOUTS.mail)
+        reply = await self.command(State.MAILFROM, "RSET", self.timeouts.mail)
         if not isinstance(reply, Reply) or not reply.is_positive:
             self.is_usable = False
 
@@ -244,112 +283,3 @@ def refusal_of(state: State, reply: Reply | Ending) -> Ending | None:
         return Ending(state, Result.ERROR, reply)
     expected = reply.is_intermediate if state is State.DATA else reply.is_positive
     return None if expected else Ending(state, Result.INVALID, reply)
-
-
-async def open_session(target: Target, *, helo: str, tls: Tls) -> Session | Ending:
-    """Connect, greet, EHLO, STARTTLS, AUTH as the target asks. In clear text after a failed opportunistic handshake."""
-    session = await _connect(target, helo, tls)
-    if isinstance(session, Ending) and session.state is State.STARTTLS and target.security is Security.OPPORTUNISTIC:
-        session = await _connect(target, helo, None)
-    if isinstance(session, Session) and target.username is not None:
-        trouble = await _authenticate(session)
-        if trouble is not None:
-            await session.quit()
-            return trouble
-    return session
-
-
-async def _connect(target: Target, helo: str, tls: Tls | None) -> Session | Ending:
-    loop = asyncio.get_running_loop()
-    local = (target.source, 0) if target.source else None
-    try:
-        async with asyncio.timeout(target.connect_timeout):
-            _, protocol = await loop.create_connection(ReplyProtocol, target.address, target.port, local_addr=local)
-    except TimeoutError:
-        return Ending(State.CONNECT, Result.TIMEOUT)
-    except OSError as error:
-        state = State.BIND if local and "bind" in str(error) else State.CONNECT
-        return Ending(state, Result.ERROR, text=f"{target.address}:{target.port}: {error.strerror or error}")
-    session = Session(protocol, target, last_used=time.monotonic())
-    transport: Any = protocol.transport
-    session.local_ip = transport.get_extra_info("sockname")[0] if transport else None
-    session.remote_ip = target.address
-    trouble = await _introduce(session, helo, tls)
-    if trouble is not None:
-        await session.quit()
-        return trouble
-    return session
-
-
-async def _introduce(session: Session, helo: str, tls: Tls | None) -> Ending | None:
-    greeting = await session.read(State.INTRO, TIMEOUTS.greeting)
-    if (ending := refusal_of(State.INTRO, greeting)) is not None:
-        return ending
-    if isinstance(greeting, Reply):
-        session.mta = next(iter(greeting.text.split()), None)
-    if (ending := await _hello(session, helo)) is not None:
-        return ending
-    security = session.target.security
-    if tls is None or security is Security.OPTIONAL:
-        return None
-    if "STARTTLS" not in session.extensions:
-        return None if security is Security.OPPORTUNISTIC else Ending(State.STARTTLS, Result.ERROR)
-    return await _start_tls(session, helo, tls)
-
-
-async def _hello(session: Session, helo: str) -> Ending | None:
-    reply = await session.command(State.EHLO, f"EHLO {helo}", TIMEOUTS.ehlo)
-    if isinstance(reply, Reply) and reply.is_permanent and session.is_usable:
-        session.extensions = {}
-        return refusal_of(State.HELO, await session.command(State.HELO, f"HELO {helo}", TIMEOUTS.ehlo))
-    if (ending := refusal_of(State.EHLO, reply)) is not None:
-        return ending
-    if isinstance(reply, Reply):
-        words = (line.partition(" ") for line in reply.text.split("\n")[1:])
-        session.extensions = {name.upper(): rest.strip() for name, _, rest in words}
-    return None
-
-
-async def _start_tls(session: Session, helo: str, tls: Tls) -> Ending | None:
-    target, protocol = session.target, session.protocol
-    try:
-        await protocol.start_tls(tls.context, server_hostname=_sni(target.host), timeout=TIMEOUTS.mail)
-    except TimeoutError:
-        return Ending(State.STARTTLS, Result.TIMEOUT)
-    except Lost:
-        return Ending(State.STARTTLS, Result.LOST)
-    except SMTPResponseException as error:
-        return Ending(State.STARTTLS, Result.ERROR, code=error.code, text=error.message)
-    except (ssl.SSLError, OSError, SMTPException, InvalidReply) as error:
-        session.is_usable = False
-        return Ending(State.STARTTLS, Result.INVALID, text=f"TLS: {error or type(error).__name__}")
-    transport: Any = protocol.transport
-    session.tls = tls.describe(transport.get_extra_info("ssl_object"), target.host)
-    certificate = session.tls.get("certificate", {})
-    if target.security is Security.VERIFIED and not certificate.get("verified"):
-        text = f"The certificate of {target.host} was not accepted: {certificate.get('result', 'there is none')}"
-        return Ending(State.STARTTLS, Result.INVALID, text=text)
-    return await _hello(session, helo)
-
-
-def _sni(host: str) -> str | None:
-    """Server name indication takes names only, no addresses."""
-    return None if re.fullmatch(r"[\d.]+|.*:.*", host) else host
-
-
-async def _authenticate(session: Session) -> Ending | None:
-    """AUTH PLAIN (RFC 4954, 4616)."""
-    target = session.target
-    if not session.tls and not target.auth_clear:
-        text = "The host offers no TLS, and a password is not sent in clear text (smtp-auth-clear)"
-        return Ending(State.AUTHPLAIN, Result.INVALID, text=text)
-    offered = session.extensions.get("AUTH", "").upper().split()
-    if "PLAIN" not in offered:
-        text = f"The host offers AUTH {' '.join(offered) or 'nothing'}; only PLAIN is built yet"
-        return Ending(State.AUTHPLAIN, Result.INVALID, text=text)
-    token = base64.b64encode(f"\0{target.username}\0{target.password or ''}".encode()).decode("ascii")
-    reply = await session.command(State.AUTHPLAIN, f"AUTH PLAIN {token}", TIMEOUTS.mail)
-    if (ending := refusal_of(State.AUTHPLAIN, reply)) is not None:
-        return ending
-    session.authentication = "PLAIN"
-    return None

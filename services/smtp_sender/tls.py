@@ -38,6 +38,10 @@ _USAGES = [
 ]
 
 
+MALFORMED = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What reading a certificate raises: a peer may show us anything."""
+
+
 class Tls:
     """The client side of TLS, one for all sessions."""
 
@@ -64,7 +68,10 @@ class Tls:
                 "id": int(known.get("id", 0)) & 0xFFFF,
             }
         if chain := _chain(connection):
-            described["certificate"] = describe_certificate(chain, self._trusted, host)
+            try:
+                described["certificate"] = describe_certificate(chain, self._trusted, host)
+            except MALFORMED as error:
+                described["certificate"] = {"verified": False, "result": f"malformed: {str(error)[:200]}"}
         return described
 
 
@@ -102,7 +109,7 @@ def verify(
     try:
         builder = verification.PolicyBuilder().store(verification.Store(list(trusted))).time(moment)
         builder.build_server_verifier(_subject(host)).verify(leaf, list(chain[1:]))
-    except (verification.VerificationError, ValueError) as error:
+    except (verification.VerificationError, *MALFORMED) as error:
         if not _names_host(leaf, host):
             return f"issued for {', '.join(_alternative_names(leaf)) or 'no name'}, not for {host}"
         return f"not trusted: {str(error)[:200]}"
@@ -129,7 +136,7 @@ def _chain(connection: Any) -> list[x509.Certificate]:
     ders = [item if isinstance(item, bytes) else item.public_bytes(2) for item in raw or [] if item]
     try:
         return [x509.load_der_x509_certificate(der) for der in ders[:10]]
-    except ValueError:
+    except MALFORMED:
         return []
 
 
@@ -151,7 +158,7 @@ def _load_trusted(ca_file: str) -> list[x509.Certificate]:
 def _key_usage(leaf: x509.Certificate) -> list[str]:
     try:
         usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED):
         return []
     return [name for name in _USAGES if getattr(usage, name)]
 
@@ -159,7 +166,7 @@ def _key_usage(leaf: x509.Certificate) -> list[str]:
 def _alternative_names(leaf: x509.Certificate) -> list[str]:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED):
         return []
     addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     return [*names.get_values_for_type(x509.DNSName), *addresses]

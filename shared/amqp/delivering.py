@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from shared.amqp.consumer import Frame
 from shared.delivery.outcome import Keys, Outcome, check_queues, conclude, hand_over, refuse
@@ -29,7 +29,8 @@ log = get_logger()
 ATTEMPTS = Counter("delivery_attempts", "Delivery attempts by strategy, state and result", ["strategy", "state", "result"])
 RETRIES = Counter("delivery_retries", "Attempts after which another one was scheduled", ["strategy"])
 DELIVERED = Counter("delivered_messages", "Messages delivered", ["strategy"])
-DELIVERED_BYTES = Counter("delivered_messages_total_size_bytes", "Bytes of messages delivered", ["strategy"])
+# A gauge only because the library would add _total to the name of a counter.
+DELIVERED_BYTES = Gauge("delivered_messages_total_size_bytes", "Bytes of messages delivered", ["strategy"])
 FAILED = Counter("failed_messages", "Messages failed for good")
 
 
