@@ -88,7 +88,7 @@ def run_service(
 def run(service: str, settings: Settings, serve: Callable[[Runtime], Awaitable[None]]) -> int:
     """Run ``serve`` until it returns. The exit code: 0 done, 1 to be started again, 2 a setting is wrong."""
     logs.configure(service, settings.log_level)
-    prometheus_client.disable_created_metrics()
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # the library is typed in part only
     # Messages make few cycles and many objects: the default thresholds spend per cents of the CPU on looking for them.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

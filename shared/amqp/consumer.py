@@ -63,12 +63,14 @@ def parse_frame(message: DeliveredMessage) -> Frame:
     """The parts of a delivery that we use. Nothing else of a received message is ever published again."""
     properties = message.header.properties
     headers = properties.headers or {}
-    count = headers.get("x-delivery-count", 0)
+    is_redelivered = bool(getattr(message.delivery, "redelivered", False))
+    # At the first delivery RabbitMQ writes no count: what stands there was copied or forged by the publisher.
+    count = headers.get("x-delivery-count", 0) if is_redelivered else 0
     return Frame(
         body=message.body,
         encoding=properties.content_encoding,
         is_ours=properties.app_id == APP_ID,
-        redelivered=bool(getattr(message.delivery, "redelivered", False)),
+        redelivered=is_redelivered,
         delivery_count=count if isinstance(count, int) else 0,
         priority=properties.priority,
         event=event if isinstance(event := headers.get(EVENT), str) else None,

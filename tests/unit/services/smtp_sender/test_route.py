@@ -73,5 +73,5 @@ def test_resolvers(server: str) -> None:
 
 @pytest.mark.parametrize("server", ["localhost", "127.0.0.1:dns", "", "1.2.3", "[::1"])
 def test_what_is_no_resolver(server: str) -> None:
-    with pytest.raises(BadSetting, match="dns-servers: .* expected ip or ip:port"):
+    with pytest.raises(BadSetting, match=r"dns-servers: .* expected ip or ip:port"):
         Resolver((server,), 1)

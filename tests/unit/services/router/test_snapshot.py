@@ -1,0 +1,52 @@
+"""The rules on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.router.settings import ServiceSettings
+from services.router.snapshot import Snapshot, read_snapshot, write_snapshot
+from shared.delivery.rules import parse_rule
+from shared.trouble import Unavailable
+
+RULES = [
+    parse_rule({"name": "a", "priority": 1, "configuration": {"params": {"size_over": 7}, "outbound": ["smtp"]}}),
+    parse_rule({"name": "b", "priority": 2, "configuration": {"params": {"tag": ["x", "y"]}, "outbound": ["seal", "smtp"]}}),
+]
+
+
+def test_they_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "rules.json"
+    write_snapshot(path, RULES)
+    assert read_snapshot(path) == RULES
+    write_snapshot(path, [])
+    assert read_snapshot(path) == []
+    assert [one.name for one in path.parent.iterdir()] == ["rules.json"]
+
+
+def test_none_that_can_be_read(tmp_path: Path) -> None:
+    assert read_snapshot(tmp_path / "missing.json") is None
+    for text in ("", "[", '{"a": 1}', '[{"name": 7}]', "[1]", "7", "null"):
+        broken = tmp_path / "broken.json"
+        broken.write_text(text)
+        assert read_snapshot(broken) is None
+
+
+def test_never_seen_is_not_the_same_as_none() -> None:
+    with pytest.raises(Unavailable, match="never seen"):
+        _ = Snapshot(ServiceSettings()).rules
+
+
+async def test_without_postgres_the_last_snapshot_counts(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    settings = ServiceSettings(db_uri="postgresql://nobody@127.0.0.1:1/nothing", router_snapshot=path)
+    held = Snapshot(settings)
+    await held.load()
+    with pytest.raises(Unavailable):
+        _ = held.rules
+    write_snapshot(path, RULES)
+    going_on = Snapshot(settings)
+    await going_on.load()
+    assert going_on.rules == RULES

@@ -1,0 +1,163 @@
+"""Taking responsibility: store, publish, and only then yes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from shared.acceptance import Acceptance, Recipient, Submission
+from shared.trouble import BrokerLost, Unavailable
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+CONTENT = b"Return-Path: <rp@a.example>\r\nSubject: hi\r\nX-Two: 1\r\nX-Two: 2\r\n\r\nbody\r\n"
+
+
+class World:
+    """A store and a broker that note the order of things, and fail when told to."""
+
+    def __init__(self, *, threshold: int = 10_000, patience: float = 60) -> None:
+        self.events: list[str] = []
+        self.stored: dict[str, bytes] = {}
+        self.published: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.store_fails: Exception | None = None
+        self.publish_fails: Exception | None = None
+        self.store_takes = 0.0
+        self.acceptance = Acceptance(self, self.publish, "inbox", threshold, timedelta(seconds=patience))
+
+    async def store(self, key: str, content: bytes) -> None:
+        await asyncio.sleep(self.store_takes)
+        if self.store_fails:
+            raise self.store_fails
+        self.stored[key] = content
+        self.events.append("stored")
+
+    async def publish(self, key: str, bodies: Sequence[tuple[bytes, bytes]]) -> None:
+        assert key == "inbox"
+        if self.publish_fails:
+            raise self.publish_fails
+        self.published += [(orjson.loads(mail), orjson.loads(record)) for mail, record in bodies]
+        self.events.append("published")
+
+
+def submission(*recipients: str, content: bytes = CONTENT, properties: Mapping[str, Any] | None = None) -> Submission:
+    return Submission(
+        channel="smtp",
+        reverse_path="r@a.example",
+        recipients=[Recipient(address) for address in recipients],
+        content=content,
+        source={"connection": {"remote-ip": "192.0.2.1"}},
+        hostname="in.example",
+        properties=properties or {},
+    )
+
+
+async def test_small_content_rides_along() -> None:
+    world = World()
+    [accepted] = await world.acceptance.accept([submission("a@b.example", "c@d.example", properties={"x-own": [1]})], now=NOW)
+    assert world.events == ["published"]
+    assert [one.recipient for one in accepted] == ["a@b.example", "c@d.example"]
+    (first, first_record), (second, _) = world.published
+    assert first["id"] != second["id"]
+    assert first["transaction"] == second["transaction"]
+    assert [one.id for one in accepted] == [first["id"], second["id"]]
+    assert first["mime"].encode() == CONTENT
+    assert "mime" not in first_record
+    assert first_record == {name: value for name, value in first.items() if name != "mime"}
+    ours = {
+        "envelope": "r@a.example", "recipient": "a@b.example", "recipients-total": 2, "channel": "smtp", "received": "2026-03-01 12:00:00",
+        "seen": "2026-03-01 12:00:00", "hostname": "in.example", "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "connection": {"remote-ip": "192.0.2.1"}, "x-own": [1], "message-id": first["id"],
+    }  # fmt: skip
+    assert {name: first[name] for name in ours} == ours
+    assert first["extracted"]["subject"] == "hi"
+    assert first["extracted"]["headers"]["x-two"] == ["1", "2"]
+
+
+async def test_large_content_is_stored_once_and_first() -> None:
+    world = World(threshold=10)
+    await world.acceptance.accept([submission("a@b.example", "c@d.example")], now=NOW)
+    assert world.events == ["stored", "published"]
+    [(key, content)] = world.stored.items()
+    assert key.startswith("v1/2026/03/01/")
+    assert content == CONTENT
+    for mail, record in world.published:
+        assert (mail["key"], record["key"]) == (key, key)
+        assert not {"mime", "mime64"} & (set(mail) | set(record))
+
+
+async def test_content_that_is_not_utf8() -> None:
+    world = World()
+    await world.acceptance.accept([submission("a@b.example", content=b"Subject: \xff\r\n\r\n\x00")], now=NOW)
+    mail, record = world.published[0]
+    assert "mime64" in mail
+    assert "mime" not in mail
+    assert "mime64" not in record
+
+
+async def test_a_batch_is_one_round_of_confirms() -> None:
+    world = World()
+    accepted = await world.acceptance.accept([submission(f"{number}@b.example") for number in range(50)], now=NOW)
+    assert world.events == ["published"]
+    assert [one.recipient for [one] in accepted] == [f"{number}@b.example" for number in range(50)]
+    assert len({mail["transaction"] for mail, _ in world.published}) == 50
+
+
+async def test_store_down_publishes_nothing() -> None:
+    world = World(threshold=0)
+    world.store_fails = Unavailable("disk full")
+    with pytest.raises(Unavailable, match="disk full"):
+        await world.acceptance.accept([submission("a@b.example")])
+    assert world.events == []
+
+
+async def test_one_of_many_not_stored_publishes_nothing() -> None:
+    world = World(threshold=len(CONTENT))
+    world.store_fails = Unavailable("disk full")
+    with pytest.raises(Unavailable):
+        await world.acceptance.accept([submission("a@b.example"), submission("c@d.example", content=CONTENT * 2)])
+    assert world.published == []
+
+
+@pytest.mark.parametrize("error", [Unavailable("no queue"), BrokerLost("gone")])
+async def test_not_confirmed_is_not_accepted(error: Exception) -> None:
+    world = World()
+    world.publish_fails = error
+    with pytest.raises(type(error)):
+        await world.acceptance.accept([submission("a@b.example")])
+
+
+async def test_too_late_to_take_responsibility() -> None:
+    world = World(threshold=0, patience=0.01)
+    world.store_takes = 0.05
+    with pytest.raises(Unavailable, match="data-processing-timeout"):
+        await world.acceptance.accept([submission("a@b.example")])
+    assert world.published == []
+
+
+async def test_nobody_writes_our_properties() -> None:
+    world = World()
+    forged = {
+        "id": "x", "transaction": "x", "recipients-total": 99, "channel": "x", "seen": "x", "size": 0, "sha256": "x",
+        "extracted": {"subject": "x"},
+        "results": [{}], "outbound": ["smtp"], "key": "v1/somebody/elses", "mime64": "eA==", "recipient": "x@y.example",
+        "envelope": "x@y.example",
+    }  # fmt: skip
+    await world.acceptance.accept([submission("a@b.example", properties=forged)], now=NOW)
+    mail, record = world.published[0]
+    for name, value in forged.items():
+        assert mail.get(name) != value, name
+        assert record.get(name) != value, name
+    assert mail["mime"].encode() == CONTENT
+
+
+async def test_the_message_id_is_the_clients_or_ours() -> None:
+    world = World()
+    [[accepted]] = await world.acceptance.accept([submission("a@b.example", properties={"message-id": "mine"})])
+    assert (accepted.message_id, world.published[0][0]["message-id"]) == ("mine", "mine")
+    assert accepted.id != "mine"
