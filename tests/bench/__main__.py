@@ -1,0 +1,138 @@
+"""``python -m tests.bench``: what ``make bench`` calls."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from deploy.stack.places import ROOT, StackError
+from deploy.stack.services import parse_scale
+from tests.bench import load, machine, postfix, report
+from tests.bench.markdown import render_markdown
+from tests.bench.memory import Footprint, measure_memory
+from tests.bench.opening import open_stage
+from tests.bench.plan import SIZES, WAYS, make_plan
+from tests.bench.rounds import Round, Stage, run_round
+
+_FOLDER = ROOT / ".run" / "bench"
+_DOCS = ROOT / "docs"
+
+
+def _read_arguments() -> argparse.Namespace:
+    import tests.bench
+
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=tests.bench.__doc__, formatter_class=form)
+    add = parser.add_argument
+    add("--rounds", type=int, default=3, help="rounds of each way and size; medians are shown (default: 3)")
+    add("--quick", action="store_true", help="one round, a fifth of the messages")
+    add("--only", default=",".join(WAYS), metavar="a,b,c", help="these ways only")
+    add("--size", default=",".join(map(str, SIZES)), metavar="5,100", help="these sizes only, KB")
+    add("--scale", default="", metavar="smtp-sender=2", help="more copies of our processes")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of our processes; repeatable")
+    add("--no-memory", action="store_true", help="leave out idle memory and the mail of 20 MB")
+    add("--keep", action="store_true", help="keep the folder with all logs, ledgers and data")
+    add("--save", action="store_true", help="write docs/bench.json, .md and .svg too")
+    given = parser.parse_args()
+    given.ways = given.only.split(",")
+    if not given.ways or set(given.ways) - set(WAYS):
+        parser.error(f"--only {given.only!r}: expected some of {','.join(WAYS)}")
+    given.sizes = [int(size) if size.isdecimal() else 0 for size in given.size.split(",")]
+    if set(given.sizes) - set(SIZES):
+        parser.error(f"--size {given.size!r}: expected some of {','.join(map(str, SIZES))}")
+    if any("=" not in setting for setting in given.set):
+        parser.error("--set: expected NAME=VALUE")
+    given.settings = dict(setting.split("=", 1) for setting in given.set)
+    if given.rounds < 1:
+        parser.error("--rounds: expected at least 1")
+    try:
+        given.copies = parse_scale(given.scale)
+    except StackError as error:
+        parser.error(str(error))
+    return given
+
+
+def main() -> int:
+    """Measure, tell, write down; 0 when every round counts, whatever the figures say."""
+    given = _read_arguments()
+    if "c" in given.ways and os.geteuid() != 0:
+        print("Postfix must be started by root: run this as root, or without Postfix: python -m tests.bench --only a,b")
+        return 2
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        console.print(f"{time.monotonic() - began:5.0f} s  {line}", markup=False, highlight=False)
+
+    try:
+        result, is_whole = _measure(given, console, say)
+    except (StackError, KeyboardInterrupt) as error:
+        print(str(error) or "interrupted", file=sys.stderr)
+        return 1
+    _write(result, say, save=given.save)
+    return 0 if is_whole else 1
+
+
+def _measure(given: argparse.Namespace, console: Console, say: Any) -> tuple[dict[str, Any], bool]:
+    ours = bool({"a", "b"} & set(given.ways))
+    say("Starting " + " and ".join((["RabbitMQ, Postgres, our processes"] if ours else []) + ["Postfix"] * ("c" in given.ways)))
+    footprint: Footprint | None = None
+    rounds: list[Round] = []
+    with open_stage(given.ways, given.settings, given.copies, say, keep=given.keep) as stage:
+        described = machine.describe(stage.folder, stage.stack)
+        if ours and not given.no_memory:
+            say("Memory: idle, then a mail of 20 MB")
+            footprint = measure_memory(stage)
+        rounds = _run(given, stage, say)
+    options = {
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        "rounds": 1 if given.quick else given.rounds,
+        "quick": given.quick,
+        "scale": given.copies,
+        "settings": given.settings,
+        "smtp sessions": load.SESSIONS,
+        "publishes in flight": load.WINDOW,
+        "postfix deliveries at once": postfix.CONCURRENCY,
+    }
+    report.print_report(console, described, rounds, footprint)
+    is_whole = not any(one.faults for one in rounds) and not (footprint and footprint.faults)
+    return report.render_json(described, options, rounds, footprint), is_whole
+
+
+def _run(given: argparse.Namespace, stage: Stage, say: Any) -> list[Round]:
+    rounds = []
+    for job in make_plan(given.ways, given.sizes, 1 if given.quick else given.rounds, quick=given.quick):
+        one = run_round(job, stage)
+        rounds.append(one)
+        recorded = f", {one.recorded:,.0f}/s recorded" if one.recorded else ""
+        told = f"; DOES NOT COUNT: {', '.join(one.faults)}" if one.faults else ""
+        say(f"{job.title}: {job.messages} mails, {one.delivered:,.0f}/s delivered{recorded}{told}")
+        if one.is_stuck:
+            say("Stopped: the rounds to come would measure what this one has left")
+            break
+    return rounds
+
+
+def _write(result: dict[str, Any], say: Any, *, save: bool) -> None:
+    from tests.bench.picture import draw  # matplotlib takes a second and 60 MB: not while measuring
+
+    for folder in (_FOLDER, _DOCS) if save else (_FOLDER,):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "bench.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        if result["figures"]:
+            (folder / "bench.md").write_text(render_markdown(result))
+            draw(result, folder / "bench.svg")
+        say(f"written: {folder}/bench.json, .md and .svg")
+
+
+if __name__ == "__main__":
+    with suppress(BrokenPipeError):
+        sys.exit(main())

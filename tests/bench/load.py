@@ -1,0 +1,89 @@
+"""The load: Postfix's smtp-source, or our publisher of JSON. A process that ends when everything was taken."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from tests.bench.plan import Job
+from tests.bench.publisher import SENDER
+
+SESSIONS = 20
+"""SMTP sessions at once; each is kept for many mails."""
+WINDOW = 500
+"""Publishes that wait for their confirm."""
+
+
+class LoadFailed(Exception):
+    """The load generator was refused something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """How it went."""
+
+    began: float
+    """Unix seconds."""
+    ended: float
+    """When the last mail had been taken."""
+    cpu: float
+    """Seconds that the generator used."""
+
+
+class Load:
+    """A running load generator."""
+
+    def __init__(self, argv: list[str], *, tells: bool) -> None:
+        """``tells``: it prints when it began and ended, as the publisher does."""
+        self._tells = tells
+        self._began = time.time()
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE if tells else None)
+        self._end: tuple[float, float, int] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def finish(self) -> Loaded | None:
+        """None while it runs. Raises LoadFailed."""
+        if self._end is None and not self._reap():
+            return None
+        assert self._end is not None
+        ended, cpu, code = self._end
+        if code != 0:
+            raise LoadFailed(f"the load generator ended with exit code {code}")
+        if self._process.stdout is None:
+            return Loaded(self._began, ended, cpu)
+        with self._process.stdout as output:
+            told = json.loads(output.read())
+        if told["refused"]:
+            raise LoadFailed(f"{told['refused']} messages came back or were refused by the broker")
+        return Loaded(told["began"], told["ended"], told["cpu"])
+
+    def stop(self) -> None:
+        """End it if it runs still."""
+        if self._end is None and not self._reap():
+            self._process.kill()
+            self._process.wait()
+
+    def _reap(self) -> bool:
+        pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
+        if pid:
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self._end = (time.time(), used.ru_utime + used.ru_stime, self._process.returncode)
+        return bool(pid)
+
+
+def start_smtp_source(address: str, job: Job, sessions: int = SESSIONS) -> Load:
+    """Send the mails of ``job`` to an SMTP server; ``-N`` gives every mail a recipient of its own."""
+    how_many = ["-s", str(min(sessions, job.messages)), "-m", str(job.messages), "-l", str(job.octets), "-d", "-N"]
+    return Load(["smtp-source", *how_many, "-f", SENDER, "-t", f"r@{job.domain}", address], tells=False)
+
+
+def start_publisher(url: str, job: Job) -> Load:
+    """Publish the mails of ``job`` to the exchange ``outbox``."""
+    what = ["--messages", str(job.messages), "--size", str(job.octets), "--domain", job.domain, "--window", str(WINDOW)]
+    return Load([sys.executable, "-m", "tests.bench.publisher", url, *what], tells=True)

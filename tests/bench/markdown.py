@@ -1,0 +1,39 @@
+"""The figures as Markdown, for the README."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tests.bench.plan import WAYS
+
+_NAMES = {"rabbitmq": "RabbitMQ", "postgres": "Postgres", "postfix": "Postfix", "python": "Python"}
+
+
+def render_markdown(result: Mapping[str, Any]) -> str:
+    """Two tables and a line about the machine, from ``report.render_json``'s document."""
+    figures, machine = result["figures"], result["machine"]
+    versions = ", ".join(f"{name} {machine[key].split()[0]}" for key, name in _NAMES.items() if key in machine)
+    parts = [
+        f"{machine['cpu']}, {machine['memory']}, {machine['disk'].split()[0]}; {machine['system']}; {versions}.",
+        f"Medians of {result['options']['rounds']} rounds, {result['options']['made'][:10]}.",
+        "",
+        *_render_table(["way", "size", "messages/s", "× Postfix", "CPU per message"], [_rate_row(one) for one in figures]),
+    ]
+    if memory := result["memory"]:
+        rows = [[name, _mb(memory["idle"][name]), _mb(memory["growth"][name])] for name in memory["idle"]]
+        parts += ["", *_render_table(["process", "idle memory", "growth while a mail of 20 MB goes through"], rows)]
+    return "\n".join([*parts, ""])
+
+
+def _rate_row(figure: Mapping[str, Any]) -> list[str]:
+    ratio = f"{figure['ratio']:.2f}" if figure["ratio"] else "–"
+    total = sum(figure["cpu"].values()) / 1000
+    return [WAYS[figure["way"]], f"{figure['size']} KB", f"{figure['delivered']:,.0f}", ratio, f"{total:.1f} ms"]
+
+
+def _mb(octets: int) -> str:
+    return f"{octets / 1e6:.0f} MB"
+
+
+def _render_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    rules = ["---", *["--:"] * (len(columns) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (columns, rules, *rows)]

@@ -1,0 +1,228 @@
+"""One round: load, wait until all has arrived and is recorded, look at what it cost, check that nothing is lost."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from deploy.stack.health import tail
+from deploy.stack.services import SERVICES
+from deploy.stack.temporary import TemporaryStack
+from tests.bench.load import Load, Loaded, LoadFailed, start_publisher, start_smtp_source
+from tests.bench.plan import Job
+from tests.bench.postfix import Postfix
+from tests.bench.records import Records
+from tests.bench.sink import Arrived, Sink
+from tests.bench.usage import Meter, Usage
+
+PATIENCE = 60.0
+"""Seconds without any progress after which a round is given up."""
+_POLL = 0.1
+_TELL = 2.0
+SINK, LOAD, DRAIN, POSTFIX, LOGS = "sink", "load generator", "reader of results", "postfix", "logs (supervisord)"
+BENCH = "bench itself"
+OURS = tuple(SERVICES)
+SERVERS = ("rabbitmq", "postgres")
+GROUPS = (*OURS, *SERVERS, LOGS, POSTFIX, SINK, LOAD, DRAIN, BENCH)
+"""Groups of processes, in the order of tables and pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """All that runs during the whole bench."""
+
+    folder: Path
+    sink: str
+    """host:port of the sink."""
+    say: Callable[[str], None]
+    stack: TemporaryStack | None = None
+    records: Records | None = None
+    drain: int | None = None
+    """Pid of the reader of results."""
+    postfix: Postfix | None = None
+
+    def groups(self) -> dict[str, list[int]]:
+        """Group → the pids of its roots."""
+        groups: dict[str, list[int]] = {}
+        if self.stack is not None:
+            groups |= {name: self.stack.pids(name) for name in (*OURS, *SERVERS)}
+            groups[LOGS] = [psutil.Process(groups["rabbitmq"][0]).ppid()]
+        if self.drain is not None:
+            groups[DRAIN] = [self.drain]
+        if self.postfix is not None:
+            groups[POSTFIX] = [self.postfix.pid]
+        return groups
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What came out. Rates are messages per second from the first message handed in."""
+
+    job: Job
+    accepted: float = 0.0
+    """Rate until the last one was taken from the load generator."""
+    delivered: float = 0.0
+    """Rate until the last one was in the sink: the figure that counts."""
+    recorded: float | None = None
+    """Rate until the last one had its final row in Postgres and its result was read; None for Postfix."""
+    cpu: Mapping[str, float] = field(default_factory=dict)
+    """Group → µs per message, until all was written down and cleaned up."""
+    memory: Mapping[str, int] = field(default_factory=dict)
+    """Group → octets, at the peak."""
+    machine: float = 0.0
+    """µs per message of the whole machine."""
+    strange: float = 0.0
+    """Share of it that was neither ours nor the bench's: the kernel's own threads, and strangers."""
+    faults: tuple[str, ...] = ()
+    """Why it does not count."""
+    is_stuck: bool = False
+    """Nothing moved any more: mail is left that would come to light in a later round."""
+
+
+def run_round(job: Job, stage: Stage) -> Round:
+    """Run one round."""
+    os.sync()  # what the round before left to be written is not this one's cost
+    sink = Sink(stage.folder / f"ledger-{job.domain}", stage.sink)
+    with sink, Meter({**stage.groups(), SINK: [sink.pid], BENCH: [os.getpid()]}, alone=[LOGS, BENCH]) as meter:
+        course = Course(job, stage, sink)
+        with _start_load(job, stage) as load:
+            meter.watch(LOAD, load.pid)
+            try:
+                course.watch(load)
+            except LoadFailed as error:
+                course.faults.append(str(error))
+        meter.add_cpu(LOAD, course.loaded.cpu if course.loaded else 0.0)
+        return course.conclude(meter.read())
+
+
+class Course:
+    """A round under way."""
+
+    def __init__(self, job: Job, stage: Stage, sink: Sink) -> None:
+        self.faults: list[str] = []
+        self.loaded: Loaded | None = None
+        self._job = job
+        self._stage = stage
+        self._sink = sink
+        self._records = stage.records if job.way in ("a", "b") else None
+        self._results_before = self._records.count_results() if self._records else 0
+        self._began = time.time()
+        self._recorded_at: float | None = None
+        self._pids = stage.groups()
+        self._is_stuck = False
+
+    def watch(self, load: Load) -> None:
+        """Wait until all has arrived, is written down and is cleaned up, or nothing moves any more. Raises LoadFailed."""
+        seen: tuple[int, ...] = ()
+        moved = told = time.monotonic()
+        while True:
+            self.loaded = self.loaded or load.finish()
+            progress = self._look()
+            is_done = self.loaded is not None and min(progress) >= self._job.messages
+            if is_done and self._recorded_at is None:
+                self._recorded_at = time.time()
+            if is_done and not self._find_remains():
+                return
+            now = time.monotonic()
+            if progress != seen:
+                seen, moved = progress, now
+            elif now - moved > PATIENCE:
+                self.faults.append(f"no progress for {PATIENCE:.0f} s")
+                self._is_stuck = True
+                return
+            if now - told > _TELL:
+                told = now
+                self._stage.say(f"  {self._job.title}: {self._spell(progress)}")
+            time.sleep(_POLL)
+
+    def conclude(self, usage: Usage) -> Round:
+        """Check, and work out the figures."""
+        job, arrived = self._job, self._sink.read()
+        faults = tuple(self.find_faults(arrived))
+        if self.loaded is None or not arrived.mails:
+            return Round(job, faults=faults, is_stuck=self._is_stuck)
+        began = self.loaded.began
+        recorded = job.messages / (self._recorded_at - began) if self._recorded_at and self._records else None
+        return Round(
+            job,
+            accepted=job.messages / (self.loaded.ended - began),
+            delivered=job.messages / (arrived.last - began),
+            recorded=recorded,
+            cpu={name: seconds / job.messages * 1e6 for name, seconds in usage.cpu.items()},
+            memory=usage.memory,
+            machine=usage.machine / job.messages * 1e6,
+            strange=max(0.0, 1 - sum(usage.cpu.values()) / usage.machine) if usage.machine else 0.0,
+            faults=faults,
+            is_stuck=self._is_stuck,
+        )
+
+    def find_faults(self, arrived: Arrived | None = None) -> list[str]:
+        """Everything for which the round does not count, a sentence each."""
+        faults = [*self.faults, *self._check(arrived or self._sink.read()), *self._find_remains()]
+        for name, pids in self._stage.groups().items():
+            if pids != self._pids[name]:
+                faults.append(f"{name} died and was started again")
+                if self._stage.stack is not None and name != POSTFIX:
+                    self._stage.say(f"the end of its log:\n{tail(self._stage.stack.log(name))}")
+        return faults
+
+    def _look(self) -> tuple[int, ...]:
+        """Mails in the sink, results read, final rows (counted when all else is there: it costs)."""
+        arrived = self._sink.count()
+        if self._records is None:
+            return (arrived,)
+        results = self._records.count_results() - self._results_before
+        rows = self._records.count_rows(self._job.domain, self._began) if arrived >= self._job.messages else 0
+        return arrived, results, rows
+
+    def _spell(self, progress: tuple[int, ...]) -> str:
+        arrived, *recorded = progress
+        words = f"{arrived} of {self._job.messages} in the sink"
+        if arrived >= self._job.messages and recorded:
+            words += f", {recorded[0]} results read, {recorded[1]} rows in Postgres"
+        return words
+
+    def _find_remains(self) -> list[str]:
+        """What is left of mail that has gone."""
+        remains: dict[str, int] = {}
+        if self._records is not None:
+            remains["rows of mail under way"] = self._records.count_under_way()
+            remains["payloads in the message store"] = self._records.count_payloads()
+        elif self._stage.postfix is not None:
+            remains["mails in Postfix's queue"] = self._stage.postfix.count_queued()
+        return [f"{count} {what} left" for what, count in remains.items() if count]
+
+    def _check(self, arrived: Arrived) -> list[str]:
+        job = self._job
+        found = {
+            "mails lost": arrived.count_lost(job.messages, job.domain),
+            "mails doubled": arrived.surplus,
+            "mails that nobody sent": arrived.count_strange(job.domain),
+            "mails too small": arrived.mails if arrived.smallest < job.octets else 0,
+        }
+        if self._records is not None:
+            results = self._records.count_results() - self._results_before
+            found["results too few or too many"] = abs(results - job.messages)
+            found["rows too few or too many"] = abs(self._records.count_rows(job.domain, self._began) - job.messages)
+            found["recipients without a row"] = job.messages - self._records.count_recipients(job.domain)
+        return [f"{count} {what}" for what, count in found.items() if count]
+
+
+@contextmanager
+def _start_load(job: Job, stage: Stage) -> Iterator[Load]:
+    if job.way == "c":
+        assert stage.postfix is not None
+        load = start_smtp_source(stage.postfix.address, job)
+    else:
+        assert stage.stack is not None
+        env = stage.stack.env
+        is_smtp = job.way == "a"
+        load = start_smtp_source(env["SMTP_INBOX_ADDRESS"], job) if is_smtp else start_publisher(env["RABBITMQ_ADDRESS"], job)
+    try:
+        yield load
+    finally:
+        load.stop()
