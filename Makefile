@@ -40,7 +40,7 @@ clean: ## stop what `make up` started and delete its data
 
 test: ## run all tests: unit, integration, pipeline (some: make test TESTS="tests/unit -k address")
 	@sh deploy/bootstrap.sh test
-	@$(PYTHON) -m pytest $(TESTS)
+	@$(PYTHON) -m pytest $(or $(TESTS),-q -n 3 --dist loadfile)
 
 check: ## check format, lint, types, dependencies between packages, house rules
 	@sh deploy/bootstrap.sh check
@@ -55,6 +55,6 @@ fmt: ## format the code and mend what lint can mend
 	@$(PYTHON) -m ruff format .
 	@$(PYTHON) -m ruff check --fix .
 
-bench: ## measure against Postfix on this machine
+bench: ## measure against Postfix on this machine (ARGS=--help)
 	@sh deploy/bootstrap.sh bench
-	@$(PYTHON) -m tests.bench
+	@$(PYTHON) -m tests.bench $(ARGS)

@@ -3,18 +3,60 @@
 The vocabulary is shared: ``id``, ``attempt``, ``recipient``, ``state``, ``result``, ``code``, ``queue``, ``reason``.
 """
 
+import asyncio
+import atexit
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
+
+GATHER_TIME = 0.05
+"""Seconds."""
 
 
 def get_logger(**context: Any) -> structlog.stdlib.BoundLogger:
     """The logger; ``context`` is bound to every line."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(**context)
     return logger
+
+
+class Lines:
+    """Writes lines; those that tell nothing bad are gathered for a moment: a write per line costs as much as a tenth of a mail.
+
+    A process that is killed loses the lines of its last GATHER_TIME. Not for several threads: the libraries' own lines take another way.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gathered: list[str] = []
+
+    def gather(self, line: str) -> None:
+        """Write within GATHER_TIME; at once when no event loop runs."""
+        self._gathered.append(line)
+        if len(self._gathered) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_later(GATHER_TIME, self.write_out)
+        except RuntimeError:
+            self.write_out()
+
+    def write_now(self, line: str) -> None:
+        """Write at once, after what was gathered."""
+        self._gathered.append(line)
+        self.write_out()
+
+    def write_out(self) -> None:
+        """Write what was gathered."""
+        if self._gathered:
+            text = "\n".join(self._gathered) + "\n"
+            self._gathered.clear()
+            self._stream.write(text)
+            self._stream.flush()
+
+    msg = debug = info = gather
+    warning = warn = error = err = critical = fatal = failure = exception = log = write_now
 
 
 def configure(service: str, level: str) -> None:
@@ -31,10 +73,12 @@ def configure(service: str, level: str) -> None:
         renderer = structlog.dev.ConsoleRenderer()
     else:
         renderer = structlog.processors.JSONRenderer(serializer=_to_json)
+    lines = Lines(sys.stderr)
+    atexit.register(lines.write_out)
     structlog.configure(
         processors=[*shared_chain, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(severity),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -46,7 +90,9 @@ def configure(service: str, level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(max(severity, logging.WARNING) if severity > logging.DEBUG else severity)
+    root.setLevel(max(severity, logging.WARNING))
+    # It tells of lost connections with tracebacks (we tell it in a line), and at debug it prints whole frames, passwords and all.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 def _named(service: str) -> structlog.typing.Processor:

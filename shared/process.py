@@ -120,6 +120,10 @@ async def _serve(runtime: Runtime, settings: Settings, serve: Callable[[Runtime]
     stopping = asyncio.ensure_future(runtime.stopping.wait())
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done() and not runtime.ready:
+            # Still waiting for a server: there is no work in hand to be finished.
+            log.info("stopped before anything had begun")
+            return 0
         if not serving.done():
             runtime.ready = False
             log.info("stopping")

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -98,6 +99,10 @@ def show_value(value: Any) -> str:
     """A setting's value as it is written outside Python; a secret is masked."""
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}"
     if isinstance(value, tuple):
@@ -145,7 +150,7 @@ def _explain(cls: type[Settings], error: ValidationError, origins: Mapping[str, 
     path: Sequence[Any] = first["loc"] or ("settings",)
     field = str(path[0])
     shown = "********" if _is_secret(cls, field) else repr(_mask(first["input"]))
-    return f"{spell(field)}: {shown} (from {origins.get(field, 'built-in')}): {first['msg']}"
+    return f"{spell(field)}: {shown} (from {origins.get(field, 'built-in')}): {first['msg'].removeprefix('Value error, ')}"
 
 
 def _is_secret(cls: type[Settings], field: str) -> bool:

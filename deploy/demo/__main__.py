@@ -48,7 +48,9 @@ def _run(console: Console, folder: Path) -> int:
     with Internet(folder, notify=f"http://{http_address}/v1/messages") as internet:
         settings = {"HTTP_LISTEN": http_address, "RETRY_INTERVAL": RETRY_INTERVAL, **internet.settings}
         with TemporaryStack(settings, below=ROOT / ".run", say=say) as stack:
-            console.print(f"[bold]Sending[/] {sum(1 for mail in MAILS if mail.way)} mails by SMTP, HTTP and AMQP")
+            console.print(
+                f"[bold]Sending[/] {sum(1 for mail in MAILS if mail.way)} mails by SMTP, HTTP and AMQP; the seal service will add its own"
+            )
             store_rules(stack.env["HTTP_ADDRESS"])
             send_all(MAILS, stack.env)
             seen = _wait(console, stack, MAILS)

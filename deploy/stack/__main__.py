@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from deploy.stack.places import ROOT, StackError
-from deploy.stack.services import parse_scale
+from deploy.stack.services import find_given, parse_scale
 from deploy.stack.stack import Stack
 from deploy.stack.status import render_status
 
@@ -41,6 +41,8 @@ def _run(arguments: argparse.Namespace) -> int:
         say=lambda line: print(line, flush=True),
     )
     match arguments.command:
+        case "up" if stack.is_up and (ignored := stack.find_ignored()):
+            raise StackError(f"Already up, and not with the {', '.join(ignored)} given now: `make down` first.")
         case "up" if stack.is_up:
             print("Already up; `make status` shows it, `make down` stops it.")
         case "up":
@@ -67,6 +69,8 @@ def _tell(stack: Stack) -> None:
     width = max(map(len, stack.env))
     for name, value in stack.env.items():
         print(f"  {name.ljust(width)}  {value}")
+    if find_given(os.environ).get("OUTBOUND_SEAL_ADDR") is None:
+        print("  Nothing listens at OUTBOUND_SEAL_ADDR: sealed mail is tried again until you give the address of a seal service.")
     print(f"Up. The addresses above for your shell: . {os.path.relpath(stack.folder / 'env')}")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deploy.stack.places import HOST, StackError
+from deploy.stack.places import HOST, ROOT, StackError
 from deploy.stack.services import Service
 
 STORAGE_FOLDER = "payloads"
@@ -60,6 +60,7 @@ def copy_names(service: str, copies: int) -> Sequence[str]:
 
 
 def render_shell(env: Mapping[str, str]) -> str:
-    """The file ``env``: a ``NAME=value`` line each, then one that exports them."""
+    """The file ``env``: a ``NAME=value`` line each, then one that exports them, with ``mailwarren`` on the PATH."""
     lines = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
-    return "\n".join([*lines, f"export {' '.join(env)}", ""])
+    programs = shlex.quote(str(ROOT / ".venv" / "bin"))
+    return "\n".join([*lines, f"PATH={programs}:$PATH", f"export PATH {' '.join(env)}", ""])

@@ -26,6 +26,8 @@ class Memory:
     """Program → ``host:port`` of its health and metrics."""
     env: dict[str, str] = field(default_factory=dict)
     """Addresses as last written to the file ``env``."""
+    given: dict[str, str] = field(default_factory=dict)
+    """The settings that the caller of ``up`` had in the environment, ``SCALE`` among them."""
 
     @classmethod
     def load(cls, folder: Path) -> "Memory":

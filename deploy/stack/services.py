@@ -1,5 +1,6 @@
 """Our processes, in one table: what each needs and where it listens."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,6 +40,15 @@ def find_service(name: str) -> Service:
     if name not in SERVICES:
         raise StackError(f"no service {name!r}: expected one of {', '.join(SERVICES)}")
     return SERVICES[name]
+
+
+def find_given(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of our processes in an environment, and ``SCALE``."""
+    names = {"SCALE"}
+    for name in SERVICES:
+        module = importlib.import_module(f"services.{name.replace('-', '_')}.settings")
+        names |= {field.upper() for field in module.ServiceSettings.model_fields}
+    return {name: value for name, value in environment.items() if name in names}
 
 
 def parse_scale(text: str) -> dict[str, int]:

@@ -22,7 +22,7 @@ from deploy.stack.places import ROOT, SOCKET_ROOM, StackError, write_private
 from deploy.stack.postgres import Postgres
 from deploy.stack.rabbitmq import RabbitMQ
 from deploy.stack.servers import postgres_of, rabbitmq_of
-from deploy.stack.services import SERVICES, Service, find_service
+from deploy.stack.services import SERVICES, Service, find_given, find_service
 from deploy.stack.supervisor import Program, State, Supervisor
 
 _SERVER_PATIENCE = 90.0
@@ -86,6 +86,10 @@ class Stack:
         """How many processes of this stack run, with or without its supervisord."""
         return len(find_leftovers(self.folder, self._data))
 
+    def find_ignored(self) -> list[str]:
+        """Settings in our environment that the running stack does not have; those that it merely has besides are no matter."""
+        return sorted(name for name, value in find_given(self._environment).items() if self._memory.given.get(name) != value)
+
     def up(self) -> None:
         """Start everything and wait until it can be used; on failure nothing is left running."""
         with self._lock():
@@ -100,6 +104,8 @@ class Stack:
             except BaseException:
                 self._tear_down()
                 raise
+            self._memory.given = find_given(self._environment)
+            self._memory.save()
             write_private(self._env_file, addresses.render_shell(self.env))
 
     def down(self) -> None:

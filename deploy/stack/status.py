@@ -23,6 +23,7 @@ def render_status(stack: Stack) -> str:
             rows.append((state.name, state.state.lower(), "-", "-", "-", "-", "-", ports))
             continue
         family = families[state.name]
+        began_at = _started(state.pid)
         used = _cpu_seconds(family)
         share = 100 * (used - before[state.name]) / (time.monotonic() - began)
         trouble = stack.find_trouble(state.name)
@@ -31,7 +32,7 @@ def render_status(stack: Stack) -> str:
                 state.name,
                 "ready" if trouble is None else "not ready",
                 str(state.pid),
-                _render_time(time.time() - psutil.Process(state.pid).create_time()),
+                "-" if began_at is None else _render_time(time.time() - began_at),
                 f"{share:.0f} %",
                 _render_time(used),
                 f"{_memory(family) / 1e6:.0f} MB",
@@ -40,6 +41,14 @@ def render_status(stack: Stack) -> str:
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _started(pid: int) -> float | None:
+    """Unix seconds; None when it has just ended."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _find_family(pid: int) -> list[psutil.Process]:

@@ -143,6 +143,9 @@ def try_rules(
     for name, outcome in passed:
         print(f"  rule {name}: {outcome}")
     print(f"goes to {', then '.join(route.outbound) or 'nobody: it fails'}: {route.reason}")
+    if channel == "amqp":
+        print("NOTE: mail published to the exchange 'outbox' passes no rules: it goes by SMTP unless it says \"strategy\".")
+        print("      Bind the exchange 'outbox' to the queue 'inbox' instead of 'outbox' and it does.")
     return 0 if route.outbound else 1
 
 

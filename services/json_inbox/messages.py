@@ -45,6 +45,10 @@ async def take(request: Request, inbox: Inbox) -> Response:
     if "idempotency-key" in request.headers:
         raise Problem(501, "this version cannot honour it yet; leave it out, and nothing guards against a repeated request",
                       field="Idempotency-Key")  # fmt: skip
+    if "authorization" in request.headers:
+        raise Problem(
+            501, "tokens are not built yet; leave it out: whoever can connect (loopback only) may send", field="Authorization"
+        )
     by_line = is_lines(request)
     partial = _parse_partial(request)
     settings = inbox.settings

@@ -16,7 +16,7 @@ import orjson
 from shared.amqp.consumer import Frame
 from shared.storage.records import AttemptRow, StatusRow, SubmissionRow
 from shared.trouble import BadMessage
-from shared.wire.document import decompress
+from shared.wire.document import MAX_DEPTH, decompress, is_too_deep
 
 EVENTS = frozenset(("accepted", "retry", "success", "failure"))
 MAX_ID = 255
@@ -80,6 +80,8 @@ def parse_body(frame: Frame) -> dict[str, Any]:
             raise BadRecord(f"body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise BadRecord(f"body is a JSON {type(document).__name__}, expected an object")
+    if is_too_deep(document):
+        raise BadRecord(f"body is nested deeper than {MAX_DEPTH}")
     return document
 
 

@@ -23,6 +23,8 @@ log = get_logger()
 
 RULES = Gauge("router_rules", "Rules in force")
 FRESH = Gauge("router_rules_fresh", "1 while the rules follow Postgres, 0 while the last snapshot is used")
+FETCH_TIMEOUT = 10.0
+"""Seconds: a frozen Postgres does not obey its own statement timeout."""
 RETRY_PAUSE = 2.0
 """Seconds between two tries to reach Postgres."""
 
@@ -45,10 +47,11 @@ class Snapshot:
         """The first rules: from Postgres, else from disk, else none yet."""
         try:
             connection = await connect(self._settings, name="router")
-            async with translating(), connection:
+            async with translating(), connection, asyncio.timeout(FETCH_TIMEOUT):
                 self._take(await fetch_rules(connection))
         except Unavailable as error:
             log.warning("starting with the last snapshot of the rules", reason=str(error))
+        if self._rules is None:
             self._rules = read_snapshot(self._settings.router_snapshot)
 
     async def follow(self) -> None:
@@ -66,17 +69,18 @@ class Snapshot:
         async with translating(), connection:
             await listen(connection)
             while True:
-                self._take(await fetch_rules(connection))
+                async with asyncio.timeout(FETCH_TIMEOUT):
+                    self._take(await fetch_rules(connection))
                 await wait_for_change(connection, self._settings.router_refresh)
 
     def _take(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        rules = []
-        for row in rows:
-            try:
-                rules.append(parse_rule(row))
-            except ValueError as error:
-                log.error("rule passed over", name=str(row.get("name")), reason=str(error))
-        ordered = order_rules(rules)
+        try:
+            ordered = order_rules([parse_rule(row) for row in rows])
+        except ValueError as error:
+            # Routing by the other rules could send in clear what this one seals.
+            FRESH.set(0)
+            log.error("a rule cannot be read: going on with the last rules", reason=str(error))
+            return
         FRESH.set(1)
         if ordered == self._rules:
             return

@@ -25,7 +25,8 @@ class Verdict(Enum):
     FINE = "fine"
     TOO_LARGE = "too large"
     TOO_MUCH = "too much at once"
-    BARE_NEWLINE = "bare newline"
+    ILLEGAL = "illegal octet"
+    """A NUL, or (unless normalized) a CR or LF alone."""
 
 
 @dataclass(slots=True)
@@ -95,10 +96,14 @@ class ContentReader:
             piece = piece.replace(STUFFED, b"\r\n")
         if self._skip and piece:
             piece, self._skip = piece[self._skip :], 0
+        if b"\0" in piece:
+            # RFC 5322 2.2, 6152 3: not allowed. A next hop that drops it could see the end of the content where there is none.
+            self._give_up(Verdict.ILLEGAL)
+            return
         pairs = piece.count(b"\r\n")
         if piece.count(b"\r") != pairs or piece.count(b"\n") != pairs:
             if self._bare is BareNewlines.REFUSE:
-                self._give_up(Verdict.BARE_NEWLINE)
+                self._give_up(Verdict.ILLEGAL)
                 return
             piece = normalize_newlines(piece)
         self.size += len(piece)

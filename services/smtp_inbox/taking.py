@@ -1,5 +1,6 @@
 """The end of a mail: what is refused for its content, and how responsibility is taken. The reply says which."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from shared.mail.received import count_received
 from shared.trouble import BrokerLost, Unavailable
 
 log = get_logger()
+
+INSTRUCTION = re.compile(rb"^x-mq-", re.IGNORECASE | re.MULTILINE)
+"""A header that tells us how to deliver. Ignored, it would reach the recipient, and the mail would not be sent as was asked."""
 
 TROUBLE = "451 4.3.0 Cannot take this mail now, try again later"
 """All a client learns of our troubles."""
@@ -34,6 +38,12 @@ class Taken:
             log.warning("client left before it could read 250, and may send again", transaction=self.transaction)
 
 
+def find_body(content: bytes) -> int:
+    """Where the header section ends."""
+    end = content.find(b"\r\n\r\n")
+    return len(content) if end < 0 else end
+
+
 def decide_refusal(reader: ContentReader, content: bytes, settings: ServiceSettings) -> str:
     """The reply to content that breaks a rule; "" when there is nothing wrong with it. ``content`` has our own Received header."""
     INCOMING.total += 1
@@ -42,8 +52,10 @@ def decide_refusal(reader: ContentReader, content: bytes, settings: ServiceSetti
             return f"552 5.3.4 Larger than {settings.inbound_smtp_max_size} octets"
         case Verdict.TOO_MUCH:
             return "452 4.3.1 Too much mail at once, try again later"
-        case Verdict.BARE_NEWLINE:
-            return "550 5.5.2 A CR or LF stands alone in the content: lines end in CRLF"
+        case Verdict.ILLEGAL:
+            return "550 5.5.2 The content has a NUL, or a CR or LF alone: lines end in CRLF"
+    if INSTRUCTION.search(content, 0, find_body(content)):
+        return "554 5.5.4 Headers X-MQ-... are not built yet: without them the mail is accepted"
     if count_received(content) - 1 >= settings.inbound_smtp_max_hops:
         return "554 5.4.6 Too many hops: the mail runs in a circle"
     return ""

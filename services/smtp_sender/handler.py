@@ -176,7 +176,8 @@ class Courier:
                 self._resting.pop((host.address, port), None)
                 return opened
             if opened.state is not State.BIND:
-                if opened.state is State.CONNECT and not hop.is_trusted:
+                # From an address that the message named: that says as much about the address as about the host.
+                if opened.state is State.CONNECT and not hop.is_trusted and instructions.source_addresses is None:
                     self._rest(target, opened)
                 return opened
             last = replace(opened, status=status)

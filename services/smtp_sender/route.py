@@ -22,6 +22,7 @@ from shared.mail.address import Mailbox, domain_to_ascii
 from shared.trouble import BadSetting, Unavailable
 from shared.wire.result import Result, State
 
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 MOST_ADDRESSES = 5
 """Addresses tried in one attempt."""
 MOST_NAMES = 10
@@ -163,7 +164,11 @@ def is_allowed(address: str, allowed: Sequence[str]) -> bool:
     mapped = getattr(ip, "ipv4_mapped", None)
     if mapped is not None:
         ip = mapped
-    if ip.is_global and not ip.is_multicast:
+    is_public = ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv6Address):
+        # What is not in 2000::/3, and 6to4 and Teredo in it, may lead to an IPv4 address that we cannot judge (NAT64, compatible …).
+        is_public = is_public and ip in GLOBAL_UNICAST and ip.sixtofour is None and ip.teredo is None
+    if is_public:
         return True
     return any(ip in ipaddress.ip_network(network) for network in allowed if ip.version == ipaddress.ip_network(network).version)
 

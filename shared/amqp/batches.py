@@ -24,9 +24,6 @@ log = get_logger()
 HandleBatch = Callable[[Sequence[Frame]], Awaitable[Mapping[int, str]]]
 """Handles frames together; returns index → reason for those to be parked. Raises Unavailable: nothing was done."""
 
-POISON_DELIVERIES = 15
-"""Every death of the process counts for the whole prefetch: a message is suspected later than in the single form."""
-
 
 class Arrivals:
     """Frames that were delivered and not yet taken."""
@@ -172,12 +169,12 @@ class BatchConsumer:
 
     async def _handle_patiently(self, batch: list[Frame]) -> dict[int, str]:
         """Handle the batch, again for ``hold-time`` while ours is down. Raises Unavailable after that."""
-        worn = {
-            i: f"delivered {f.delivery_count} times before without an end"
-            for i, f in enumerate(batch)
-            if f.delivery_count >= POISON_DELIVERIES
+        unreadable = {
+            index: f"its AMQP properties cannot be read: {frame.unreadable}"
+            for index, frame in enumerate(batch)
+            if frame.unreadable is not None
         }
-        fine = [index for index in range(len(batch)) if index not in worn]
+        fine = [index for index in range(len(batch)) if index not in unreadable]
         give_up = time.monotonic() + self._settings.hold_time.total_seconds()
         while True:
             try:
@@ -188,4 +185,4 @@ class BatchConsumer:
                 log.warning("batch held, nothing counted", reason=str(error))
                 await asyncio.sleep(0.5)
             else:
-                return worn | {fine[index]: reason for index, reason in reasons.items()}
+                return unreadable | {fine[index]: reason for index, reason in reasons.items()}

@@ -1,6 +1,7 @@
 """Connections to RabbitMQ. A lost connection ends the process (crash-only): the supervisor starts it again, and it waits here."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import aiormq.abc
 from aiormq.exceptions import AMQPError
 from yarl import URL
 
+from shared.amqp.tolerance import tolerate
 from shared.log import get_logger
 from shared.settings import mask_url
 from shared.trouble import BadSetting, BrokerLost
@@ -21,11 +23,14 @@ log = get_logger()
 HEARTBEAT = 15
 """Seconds. Without it a dead peer is noticed after three minutes."""
 CONNECT_TIMEOUT = 10
+OLDEST = (3, 10)
+"""The oldest RabbitMQ that keeps the promises."""
 REFUSED = (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError)
 
 
 async def connect_once(url: str, *, name: str, verify: bool = True) -> aiormq.Connection:
     """One attempt. Raises OSError or AMQPError when the broker is out of reach."""
+    tolerate()
     target = URL(url.strip()).update_query(heartbeat=HEARTBEAT, name=name)
     context = None
     if target.scheme == "amqps" and not verify:
@@ -34,6 +39,11 @@ async def connect_once(url: str, *, name: str, verify: bool = True) -> aiormq.Co
     connection = aiormq.Connection(target, context=context)
     async with asyncio.timeout(CONNECT_TIMEOUT):
         await connection.connect({"connection_name": name, "product": "mailwarren"})
+    version = connection.server_properties.get("version")
+    if isinstance(version, str) and (found := re.match(r"(\d+)\.(\d+)", version)) and tuple(map(int, found.groups())) < OLDEST:
+        await connection.close()
+        # Before it a quorum queue has no time to live: mail would never come back from a wait queue.
+        raise BadSetting(f"rabbitmq-address {mask_url(url)}: RabbitMQ {version}: expected 3.10 or newer")
     return connection
 
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from shared.amqp.connection import connect, translating, when_closed
 from shared.amqp.metrics import DELIVERIES, HANDLE_SECONDS, HELD, IN_HAND, PARKED
 from shared.amqp.publisher import Publisher
 from shared.amqp.settings import BrokerSettings
+from shared.amqp.tolerance import UNREADABLE
 from shared.log import get_logger
 from shared.process import Runtime
 from shared.trouble import BadMessage, BrokerLost, Unavailable
@@ -31,7 +32,7 @@ from shared.wire.publication import EVENT, Publication, Step
 log = get_logger()
 
 SUSPECT_DELIVERIES = 2
-"""From this x-delivery-count on, messages are handled one at a time, so that neighbours are not counted to death."""
+"""From this x-delivery-count on, messages are handled one at a time."""
 POISON_DELIVERIES = 5
 """From this x-delivery-count on, a message is parked."""
 SETTLE_TIME = 0.5
@@ -57,6 +58,8 @@ class Frame:
     event: str | None
     """Our header on messages for the recorder."""
     tag: int
+    unreadable: str | None = None
+    """Why the message's AMQP properties could not be read; None when they could."""
 
 
 def parse_frame(message: DeliveredMessage) -> Frame:
@@ -74,6 +77,7 @@ def parse_frame(message: DeliveredMessage) -> Frame:
         delivery_count=count if isinstance(count, int) else 0,
         priority=properties.priority,
         event=event if isinstance(event := headers.get(EVENT), str) else None,
+        unreadable=reason if isinstance(reason := headers.get(UNREADABLE), str) else None,
         tag=int(getattr(message.delivery, "delivery_tag", 0) or 0),
     )
 
@@ -125,19 +129,32 @@ class Consumer:
         self._queue = settings.rabbitmq_queue
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects = asyncio.Lock()
+        self._is_calm = asyncio.Event()
+        """The queue has given us a message that did not come back again and again."""
         self._is_drained = False
         self._acks: Acks
 
     async def run(self) -> None:
         """Consume until the process is asked to stop, then finish what is in hand. Raises BrokerLost."""
         async with AsyncExitStack() as stack:
-            consuming = await open_consumer(self._settings, self._runtime, self._publisher, self._deliver)
+            # One message at a time at first. What a process had in hand when it died comes back first, and each death counts for all
+            # of it: a mail that kills us must be alone, or it takes its neighbours along into the queue dead.
+            consuming = await open_consumer(self._settings, self._runtime, self._publisher, self._deliver, prefetch=1)
             stack.push_async_callback(consuming.close)
+            widening = asyncio.ensure_future(self._widen(consuming))
+            widening.add_done_callback(self._done)
             self._runtime.ready = True
             await consuming.watch_until_stopping()
+            if not self._is_calm.is_set():
+                widening.cancel()
+            await asyncio.wait({widening})
             await consuming.cancel()
             await self._drain()
             self._is_drained = True
+
+    async def _widen(self, consuming: "Consuming") -> None:
+        await self._is_calm.wait()
+        await consuming.consume(self._settings.rabbitmq_qos)
 
     def _deliver(self, acks: Acks, message: DeliveredMessage) -> None:
         if self._is_drained:
@@ -147,6 +164,8 @@ class Consumer:
         frame = parse_frame(message)
         self._acks = acks
         acks.add(frame.tag)
+        if frame.delivery_count < SUSPECT_DELIVERIES:
+            self._is_calm.set()
         task = asyncio.get_running_loop().create_task(self._process(frame))
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -158,6 +177,9 @@ class Consumer:
 
     async def _process(self, frame: Frame) -> None:
         DELIVERIES.labels(redelivered=str(frame.redelivered).lower()).inc()
+        if frame.unreadable is not None:
+            await self._park(frame, f"its AMQP properties cannot be read: {frame.unreadable}")
+            return
         if frame.delivery_count < SUSPECT_DELIVERIES:
             await self._process_one(frame)
             return
@@ -218,8 +240,18 @@ class Consuming:
     connection: aiormq.Connection
     channel: Any
     acks: Acks
-    tag: str
+    on_message: Callable[[DeliveredMessage], Awaitable[None]]
     lost: "asyncio.Future[str]"
+    tags: list[str] = field(default_factory=list)
+    """Consumer tags."""
+
+    async def consume(self, prefetch: int) -> None:
+        """One more consumer on the channel, with room for ``prefetch`` messages in hand. Raises BrokerLost."""
+        queue = self.settings.rabbitmq_queue
+        with translating(f"while consuming {queue!r}"):
+            await self.channel.basic_qos(prefetch_count=prefetch)
+            answer = await self.channel.basic_consume(queue, self.on_message, timeout=10)
+        self.tags.append(str(answer.consumer_tag))
 
     async def watch_until_stopping(self) -> None:
         """Return when the process is asked to stop; raise BrokerLost when the connection, channel or consumer is gone."""
@@ -240,7 +272,8 @@ class Consuming:
     async def cancel(self) -> None:
         """No further deliveries; what was delivered stays ours until acked. Raises BrokerLost."""
         with translating("while cancelling the consumer"):
-            await self.channel.basic_cancel(self.tag, timeout=10)
+            for tag in self.tags:
+                await self.channel.basic_cancel(tag, timeout=10)
 
     async def close(self) -> None:
         """Ack what is finished and close the connection; RabbitMQ hands what was not acked to another consumer."""
@@ -261,13 +294,20 @@ class Consuming:
 
 
 async def open_consumer(
-    settings: BrokerSettings, runtime: Runtime, publisher: Publisher, deliver: Callable[[Acks, DeliveredMessage], None]
+    settings: BrokerSettings,
+    runtime: Runtime,
+    publisher: Publisher,
+    deliver: Callable[[Acks, DeliveredMessage], None],
+    *,
+    prefetch: int | None = None,
 ) -> Consuming:
-    """Connect and consume ``rabbitmq-queue``; ``deliver`` is called for each message and must not block. Raises BrokerLost."""
+    """Connect and consume ``rabbitmq-queue``, ``prefetch`` messages in hand (default: ``rabbitmq-qos``).
+
+    ``deliver`` is called for each message and must not block. Raises BrokerLost.
+    """
     connection = await connect(settings.rabbitmq_address, name=f"{runtime.service} consumes", verify=settings.rabbitmq_verify)
     with translating("while opening a channel"):
         channel = await connection.channel(publisher_confirms=False)
-        await channel.basic_qos(prefetch_count=settings.rabbitmq_qos)
     lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def gone(reason: str) -> None:
@@ -286,8 +326,6 @@ async def open_consumer(
         except Exception as error:  # noqa: BLE001 - the library would only log it, and the message would lie unacked
             runtime.fail(error)
 
-    consuming = Consuming(settings, runtime, publisher, connection, channel, acks, "", lost)
-    with translating(f"while consuming {settings.rabbitmq_queue!r}"):
-        answer = await channel.basic_consume(settings.rabbitmq_queue, on_message, timeout=10)
-    consuming.tag = str(answer.consumer_tag)
+    consuming = Consuming(settings, runtime, publisher, connection, channel, acks, on_message, lost)
+    await consuming.consume(settings.rabbitmq_qos if prefetch is None else prefetch)
     return consuming

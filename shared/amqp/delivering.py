@@ -59,6 +59,11 @@ class Delivering:
     keys: Keys
     runtime: Runtime
 
+    def __post_init__(self) -> None:
+        """Show the counters from the start: a rate over one that appears with its first event misses that."""
+        for counter in (DELIVERED, DELIVERED_BYTES, RETRIES):
+            counter.labels(strategy=self.strategy)
+
     async def handle(self, frame: Frame) -> Step:
         """One message. Raises BadMessage or Unavailable."""
         now = datetime.now(UTC)

@@ -80,7 +80,8 @@ def refuse(message: Message, reason: InvalidProperty, *, keys: Keys, now: dateti
     attempt = Attempt(
         State.PROCESS, Result.INVALID, message.attempt, now, 554, "5.5.2", description=str(reason), strategy=strategy
     )
-    return Outcome(Failed(is_refusal=True), attempt, _final(_with_attempt(message, attempt, None), {}, keys, is_sent=False))
+    step = _final(_with_attempt(message, attempt, None), _usable_queues(message, keys), keys, is_sent=False)
+    return Outcome(Failed(is_refusal=True), attempt, step)
 
 
 def check_queues(instructions: Instructions, keys: Keys) -> None:
@@ -88,6 +89,15 @@ def check_queues(instructions: Instructions, keys: Keys) -> None:
     for name, key in instructions.queues.items():
         if key in keys.reserved:
             raise InvalidProperty(f"queues.{name}: {key!r}: this key leads into a queue of the pipeline itself")
+
+
+def _usable_queues(message: Message, keys: Keys) -> Mapping[str, str | None]:
+    """Of the keys that a refused message names those that can be used: its sender waits for the result there."""
+    named = message.document.get("queues")
+    if not isinstance(named, Mapping):
+        return {}
+    fine = {name: key for name, key in named.items() if key is None or (isinstance(key, str) and 0 < len(key.encode()) <= 255)}
+    return {name: key for name, key in fine.items() if key not in keys.reserved}
 
 
 def hand_over(message: Message, strategy: str, keys: Keys) -> Step:

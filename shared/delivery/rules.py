@@ -45,8 +45,8 @@ def parse_rule(document: Mapping[str, Any]) -> Rule:
     if not isinstance(document, Mapping):
         raise ValueError(f"a rule: {document!r:.80}: expected an object with name, priority and configuration")
     name, priority, configuration = document.get("name"), document.get("priority", 0), document.get("configuration")
-    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
-        raise ValueError(f"name: {name!r}: expected a text of 1 to 200 characters")
+    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable() or name in (".", ".."):
+        raise ValueError(f"name: {name!r:.250}: expected a text of 1 to 200 printable characters, not . or ..")
     if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**31) <= priority < 2**31:
         raise ValueError(f"priority: {priority!r}: expected a whole number")
     if not isinstance(configuration, Mapping):

@@ -56,7 +56,9 @@ class Contents:
         # Our inboxes write the checksum; a publisher's own key has none and must be allowed.
         checksum = message.document.get("sha256") if message.channel != "amqp" else None
         if checksum is None and not (self.client_key_prefix and key.startswith(self.client_key_prefix)):
-            expected = f"a key beginning with {self.client_key_prefix!r}" if self.client_key_prefix else "none (client-key-prefix)"
+            expected = (
+                f"a key beginning with {self.client_key_prefix!r}" if self.client_key_prefix else "none (client-key-prefix)"
+            )
             return NoContent(State.PROCESS, Result.INVALID, f"key: {key[:200]!r}: expected {expected}")
         try:
             content = await self.store.fetch(key)

@@ -53,7 +53,7 @@ def parse_json(raw: bytes) -> Any:
         return document
     if not _is_canonical(document, raw):
         _check_strictly(raw)
-    if _depth(document) > MAX_DEPTH:
+    if is_too_deep(document):
         raise WireError(f"body is nested deeper than {MAX_DEPTH}")
     return document
 
@@ -122,6 +122,11 @@ def _bounded(digits: str) -> int:
 
 def _no_constant(name: str) -> Any:
     raise WireError(f"{name} is not JSON")
+
+
+def is_too_deep(document: Any) -> bool:
+    """Is it nested deeper than MAX_DEPTH?"""
+    return _depth(document) > MAX_DEPTH
 
 
 def _depth(value: Any, level: int = 1) -> int:

@@ -19,6 +19,10 @@ STRATEGIES = ("smtp", "seal")
 """The delivery strategies there are."""
 
 
+QUEUES = ("success", "failure", "results", "retry", "dsn")
+"""What ``queues`` may name a key for."""
+
+
 class InvalidProperty(ValueError):
     """Names the property, its value and what was expected."""
 
@@ -121,7 +125,8 @@ def _check_untyped(document: Mapping[str, Any]) -> None:
 
 
 def _invalid(name: str, value: Any, expected: str) -> InvalidProperty:
-    return InvalidProperty(f"{name}: {str(value)[:80]!r}: expected {expected}")
+    shown = "missing" if value is None else repr(str(value)[:80])
+    return InvalidProperty(f"{name}: {shown}: expected {expected}")
 
 
 def _is_odd(document: Mapping[str, Any], name: str) -> bool:
@@ -155,7 +160,7 @@ def _time(document: Mapping[str, Any], name: str, *, shown: str | None = None) -
         raise InvalidProperty(f"{shown or name}: {str(value)[:80]!r}: {error}") from None
 
 
-def _whole(document: Mapping[str, Any], name: str, *, most: int = 2**31, shown: str | None = None) -> int | None:
+def _whole(document: Mapping[str, Any], name: str, *, most: int = 2**31 - 1, shown: str | None = None) -> int | None:
     value = document.get(name)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most):
         raise _invalid(shown or name, value, f"a whole number from 0 to {most}")
@@ -218,6 +223,8 @@ def _queues(document: Mapping[str, Any]) -> Mapping[str, str | None]:
     if not isinstance(value, dict) or not all(key is None or isinstance(key, str) for key in value.values()):
         raise _invalid("queues", value, "an object of routing keys")
     for name, key in value.items():
+        if name not in QUEUES:
+            raise _invalid("queues", name, f"the names {', '.join(QUEUES)}")
         if key is not None and not 0 < len(key.encode()) <= 255:
             raise _invalid(f"queues.{name}", key, "a routing key of 1 to 255 bytes")
     return value

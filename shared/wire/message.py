@@ -7,6 +7,7 @@ when one of our processes published it; from anybody else it starts a new life.
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,6 +39,9 @@ OURS = frozenset(
 
 PAYLOAD = ("mime", "mime64", "key")
 """Where the content is: inline as text, inline as base64, or in the message store."""
+
+
+_IDENT = re.compile(r"[A-Za-z0-9_.@:-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,8 @@ _KINDS: Mapping[str, type] = {
 
 
 def _check_ours(document: Mapping[str, Any]) -> None:
+    if not _IDENT.fullmatch(str(document["id"])):
+        raise WireError(f"id: {str(document['id'])[:80]!r}: expected 1 to 200 ASCII letters, digits and -_.@:")
     for name, kind in _KINDS.items():
         value = document.get(name)
         # An absent property is fine, null is not; and a bool is no number.

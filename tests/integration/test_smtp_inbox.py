@@ -33,8 +33,11 @@ def test_a_mail_becomes_one_message_per_recipient_with_the_ids_of_the_reply(inbo
         assert client.ask("QUIT") == "221 2.0.0 Bye"
         assert client.reply() == ""
 
-    messages, records = take_messages(amqp, "inbox"), take_messages(amqp, "records")
-    assert [document["recipient"] for document, _ in messages] == ["b@example.org", "C@example.org"]
+    # Recipients are published side by side: their order in the queue is not promised, that of the reply is RCPT's.
+    asked = ["b@example.org", "C@example.org"]
+    messages = sorted(take_messages(amqp, "inbox"), key=lambda pair: asked.index(pair[0]["recipient"]))
+    records = sorted(take_messages(amqp, "records"), key=lambda pair: asked.index(pair[0]["recipient"]))
+    assert [document["recipient"] for document, _ in messages] == asked
     assert lines == [f"250-2.0.0 {document['id']} for <{document['recipient']}>" for document, _ in messages] + [
         "250 2.0.0 Accepted"
     ]
@@ -115,14 +118,15 @@ def test_no_mail_is_smuggled_in(inbox: Inbox, amqp: str, sequence: bytes) -> Non
         reply = client.reply()
         assert client.ask("NOOP") == "250 2.0.0 Ok"
 
-    messages = take_messages(amqp, "inbox")
-    if b"\0" in sequence:
-        assert reply.startswith("250-2.0.0 ")
-        assert without_received(content_of(messages[0][0])) == CONTENT + b"text" + sequence + smuggled[:-3]
-        assert len(messages) == 1
-    else:
-        assert reply.startswith("550 5.5.2 ")
-        assert messages == []
+    assert reply.startswith("550 5.5.2 ")
+    assert take_messages(amqp, "inbox") == []
+
+
+def test_headers_that_would_be_instructions_are_not_ignored(inbox: Inbox, amqp: str) -> None:
+    with inbox.hello().begin() as client:
+        client.send(b"Subject: x\r\nX-MQ-MaxAttempts: 1\r\n\r\nx-mq-tag: in the body\r\n.\r\n")
+        assert client.reply().startswith("554 5.5.4 ")
+    assert take_messages(amqp, "inbox") == []
 
 
 @pytest.mark.parametrize("command", ["EHLO client.example", "HELO client.example", "STARTTLS", "DATA"])

@@ -10,12 +10,12 @@ from typing import Any
 
 from pamqp import commands
 
-from shared.amqp.batches import POISON_DELIVERIES, Arrivals, BatchConsumer
+from shared.amqp.batches import Arrivals, BatchConsumer
 from shared.amqp.consumer import Frame
 from shared.amqp.settings import BrokerSettings
 from shared.trouble import BrokerLost, Unavailable
 from tests.integration.amqp.proxy import proxied
-from tests.integration.amqp.running import Running, deliver_in_vain, empty, holds, running
+from tests.integration.amqp.running import Running, empty, holds, running
 from tests.support.queues import Queues
 from tests.support.waiting import until
 
@@ -170,20 +170,6 @@ async def test_a_bug_loses_nothing(queues: Queues, settings: BrokerSettings) -> 
     async with recording(settings, handle) as one:
         assert isinstance(await one.end(), ZeroDivisionError)
     await until(lambda: holds(queues, "inbox", 10), within=5)
-
-
-async def test_what_keeps_coming_back_is_parked_its_neighbours_are_not(queues: Queues, settings: BrokerSettings) -> None:
-    table = Table()
-    await publish(queues, [b"worn"])
-    await deliver_in_vain(queues, "inbox", POISON_DELIVERIES)
-    await publish(queues, [b"1", b"2"])
-    async with recording(settings, table) as one:
-        await until(lambda: holds(queues, "dead", 1), within=5)
-        await until(lambda: len(table.bodies) == 2, within=5)
-        await one.stop()
-    [parked] = await queues.take_now("dead")
-    assert (parked.body, parked.headers["reason"]) == (b"worn", "delivered 15 times before without an end")
-    assert sorted(table.bodies) == [b"1", b"2"]
 
 
 async def test_the_connection_is_cut_between_commit_and_ack(queues: Queues, settings: BrokerSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from shared.trouble import BrokerLost
 from shared.wire.publication import Publication, Step
 from tests.integration.amqp.handlers import SUCCESS, Handler, consuming
 from tests.integration.amqp.proxy import proxied
-from tests.integration.amqp.running import holds
+from tests.integration.amqp.running import empty, holds
 from tests.support.queues import Queues
 from tests.support.waiting import until
 
@@ -68,6 +69,37 @@ async def test_what_was_finished_a_moment_before_a_bug_is_acked(queues: Queues, 
 
 async def _has(queues: Queues, queue: str, least: int) -> bool:
     return await queues.count_now(queue) >= least
+
+
+async def test_a_mail_that_kills_the_process_takes_no_neighbour_along(queues: Queues, settings: BrokerSettings) -> None:
+    """Each death counts for everything in hand. The killer is parked, all others are handled, once."""
+    handled: Counter[bytes] = Counter()
+    for number in range(20):
+        await queues.publish_now(b"killer" if number == 3 else b"%d" % number, key="inbox")
+    deaths = 0
+    while not await queues.count_now("dead"):
+        async with proxied(settings.rabbitmq_address) as proxy:
+
+            async def handle(frame: Frame) -> Step:
+                if frame.body == b"killer":
+                    await asyncio.sleep(0.1)
+                    proxy.cut()
+                    await asyncio.Event().wait()
+                await asyncio.sleep(0.3)
+                return Step((Publication(SUCCESS, frame.body),))
+
+            async with consuming(settings, handle, rabbitmq_address=proxy.address, drain_timeout=timedelta(0)) as one:
+                while not one.task.done() and not await queues.count_now("dead"):
+                    await asyncio.wait({one.task}, timeout=0.1)
+                deaths += one.task.done()
+        assert deaths <= 5
+    async with consuming(settings, Handler()) as one:
+        await until(lambda: empty(queues, "inbox"), within=10)
+        await one.stop()
+    assert [got.body for got in await queues.take_now("dead")] == [b"killer"]
+    handled.update(got.body for got in await queues.take_now(SUCCESS))
+    assert set(handled) == {b"%d" % number for number in range(20) if number != 3}
+    assert deaths == 5
 
 
 async def test_stop_finishes_what_is_in_hand(queues: Queues, settings: BrokerSettings) -> None:
@@ -179,8 +211,8 @@ async def test_a_consumer_that_the_broker_has_forgotten(
     """Cancelled behind the loop's back, as after some trouble of the library: no sign on the connection."""
     opened: list[Consuming] = []
 
-    async def open_and_note(*given: Any) -> Consuming:
-        opened.append(await open_consumer(*given))
+    async def open_and_note(*given: Any, **more: Any) -> Consuming:
+        opened.append(await open_consumer(*given, **more))
         return opened[0]
 
     monkeypatch.setattr(module, "WATCH_INTERVAL", 0.1)
@@ -188,7 +220,7 @@ async def test_a_consumer_that_the_broker_has_forgotten(
     async with consuming(settings, Handler()) as one:
         await asyncio.wait({one.task}, timeout=0.5)
         assert not one.task.done()
-        await opened[0].channel.basic_cancel(opened[0].tag)
+        await opened[0].channel.basic_cancel(opened[0].tags[0])
         error = await one.end()
     assert isinstance(error, BrokerLost)
     assert "no longer knows a consumer" in str(error)

@@ -124,6 +124,16 @@ async def test_a_peer_that_has_had_enough_gets_a_new_connection(tmp_path: Path) 
         assert [result["messages"] for result in results] == [1, 2, 1, 2, 1]
 
 
+async def test_one_ended_session_is_enough_to_try(tmp_path: Path) -> None:
+    """The other idle ones are as old: the mail goes over a new connection, not through all of them."""
+    options = MxOptions(messages_per_connection=1)
+    async with scripted(tmp_path, options=options) as mx, desk(mx=mx) as one:
+        await asyncio.gather(*(one.send(f"slow-200ms+{number}@x.example") for number in range(5)))
+        before = mx.state.commands["MAIL"]
+        assert (await one.send("ok@x.example"))["messages"] == 1
+        assert mx.state.commands["MAIL"] == before + 2
+
+
 async def test_421_at_the_first_mail_of_a_connection_is_an_answer(tmp_path: Path) -> None:
     async with scripted(tmp_path) as mx, desk(mx=mx) as one:
         result = await one.send("ok@x.example", envelope="c421-mailfrom@a.example")

@@ -79,5 +79,6 @@ def test_a_wrong_scale_is_refused_with_the_part_that_is_wrong(text: str) -> None
 def test_the_env_file_is_read_alike_by_a_shell_and_line_by_line() -> None:
     env = {"DB_URI": "postgresql://me:x@127.0.0.1:1/mw", "STORAGE_URL": "dir:///it's here/payloads"}
     lines = render_shell(env).splitlines()
-    assert lines[-1] == "export DB_URI STORAGE_URL"
-    assert dict(shlex.split(line)[0].split("=", 1) for line in lines[:-1]) == env
+    assert lines[-1] == "export PATH DB_URI STORAGE_URL"
+    assert lines[-2].endswith(".venv/bin:$PATH")
+    assert dict(shlex.split(line)[0].split("=", 1) for line in lines[:-2]) == env

@@ -36,7 +36,7 @@ def stuff(content: bytes) -> bytes:
 
 @given(contents, contents, cuts)
 def test_what_a_client_stuffed_comes_out_as_it_was_however_it_was_cut(content: bytes, behind: bytes, places: list[int]) -> None:
-    content = normalize_newlines(content)
+    content = normalize_newlines(content.replace(b"\0", b""))
     if content and not content.endswith(b"\r\n"):
         content += b"\r\n"
 
@@ -80,14 +80,16 @@ def test_a_smuggling_sequence_is_content_and_refused(sequence: bytes, places: li
     reader, rest = read(stream, places, bare=BareNewlines.REFUSE)
 
     assert rest == b""
-    assert reader.verdict is Verdict.BARE_NEWLINE
+    assert reader.verdict is Verdict.ILLEGAL
 
 
-def test_a_nul_before_the_dot_is_content_like_any_other() -> None:
-    reader, rest = read(b"first\r\n\0.\r\nMAIL FROM:<evil@example.com>\r\n.\r\n", [], bare=BareNewlines.REFUSE)
+@pytest.mark.parametrize("bare", BareNewlines)
+def test_a_nul_before_the_dot_does_not_end_it_and_is_refused(bare: BareNewlines) -> None:
+    """A next hop that drops the NUL would see an end of the content."""
+    reader, rest = read(b"first\r\n\0.\r\nMAIL FROM:<evil@example.com>\r\n.\r\n", [], bare=bare)
 
     assert rest == b""
-    assert reader.take_content() == PREFIX + b"first\r\n\0.\r\nMAIL FROM:<evil@example.com>\r\n"
+    assert reader.verdict is Verdict.ILLEGAL
 
 
 def test_normalize_makes_a_hidden_end_a_line_with_a_dot() -> None:
