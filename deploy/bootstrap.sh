@@ -44,6 +44,7 @@ find_missing() {
         case $purpose in
         test)
             has_any /usr/bin/swaks || say swaks
+            has_any /usr/bin/curl || say curl
             has_any /usr/bin/strace || say strace
             has_any /usr/bin/memcached || say memcached
             for server in proxy account container object; do

@@ -122,15 +122,24 @@ def mask_url(text: str) -> str:
     return ",".join(parts)
 
 
+def read_names(config: Path) -> list[str]:
+    """The names in a file of settings, as they are written there. Raises BadSetting."""
+    return list(_read(config))
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text())
+    except OSError as error:
+        raise BadSetting(f"--config {config}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"--config {config}: {error}") from None
+
+
 def _from_file(cls: type[Settings], config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
-    try:
-        values = tomllib.loads(config.read_text())
-    except OSError as error:
-        raise BadSetting(f"--config {config}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadSetting(f"--config {config}: {error}") from None
+    values = _read(config)
     # One file may serve all processes: settings of another process are no mistake here.
     return {name.replace("-", "_"): value for name, value in values.items() if name.replace("-", "_") in cls.model_fields}
 

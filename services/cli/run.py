@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from shared.settings import Loaded, Settings, load, render_table, spell
+from shared.settings import Loaded, Settings, load, read_names, render_table, spell
 from shared.trouble import BadSetting
 
 SERVICES = ("smtp-inbox", "json-inbox", "router", "smtp-sender", "seal-sender", "result-recorder", "archiver")
@@ -42,6 +42,19 @@ class Request:
     """Setting (outside spelling) → text."""
 
 
+def check_names(config: Path | None) -> None:
+    """One file may serve all processes, so each takes from it what is its own. A name that none of them knows is a typing error.
+
+    Raises BadSetting.
+    """
+    names = read_names(config) if config is not None else []
+    known: set[str] = set()
+    for service in SERVICES if names else ():
+        known |= set(find_settings(service).model_fields)
+    if unknown := [name for name in names if name.replace("-", "_") not in known]:
+        raise BadSetting(f"--config {config}: unknown setting {unknown[0]!r}; 'mailwarren run SERVICE --settings' lists them all")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a process until it ends; its exit code. Raises BadSetting."""
     request = parse_arguments(arguments, find_flags)
@@ -51,6 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     if request.wants_help:
         print(render_manual(request.service))
         return 0
+    check_names(request.config)
     if request.wants_settings:
         print(render_settings(request), end="")
         return 0

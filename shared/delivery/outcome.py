@@ -142,7 +142,8 @@ def _pin_deadline(message: Message, instructions: Instructions, schedule: Schedu
 
 def _final(message: Message, queues: Mapping[str, str | None], keys: Keys, *, is_sent: bool) -> Step:
     event, default = ("success", keys.success) if is_sent else ("failure", keys.failure)
-    told = message.without_payload()
+    # The time of an attempt that has been made: ours, once there was another one before.
+    told = message.without_payload().with_properties({}, without=("nextattempt",) if len(message.results) > 1 else ())
     key = queues.get(event, default)
     # The broker takes a message with a reachable BCC for routed, so a key of the message's own is tried alone; and the recorder
     # learns a client's own payload key from the record only (for mail of our inboxes it knows it from the acceptance). A result

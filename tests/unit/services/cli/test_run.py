@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.run import SERVICES, parse_arguments
+from services.cli.run import SERVICES, check_names, parse_arguments
 from services.cli.workers import metrics_address
 from shared.trouble import BadSetting
 
@@ -73,3 +73,12 @@ def test_a_process_does_not_carry_the_command_line() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_name_that_no_process_knows_is_a_typing_error(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text('retry-interval = "5"\nhttp-listen = "127.0.0.1:1"\n')
+    check_names(config)
+    config.write_text("retry-intervall = 5\n")
+    with pytest.raises(BadSetting, match="unknown setting 'retry-intervall'"):
+        check_names(config)
