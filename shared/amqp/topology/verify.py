@@ -35,7 +35,7 @@ async def verify(settings: BrokerSettings, connection: aiormq.Connection, queue:
     missing = await find_missing(connection, _list_needed(settings, queue, wanted))
     lost = [f"{item} is missing" for item in missing]
     if not missing and settings.rabbitmq_exchange:
-        lost = await _find_unbound(settings, queue, wanted)
+        lost = await find_lost(settings, queue, wanted)
     if lost:
         raise BadSetting(f"{_join(lost)} at {mask_url(settings.rabbitmq_address)}: {CURE}")
 
@@ -70,7 +70,8 @@ def _list_needed(settings: BrokerSettings, queue: str, keys: Sequence[str]) -> l
     return needed
 
 
-async def _find_unbound(settings: BrokerSettings, queue: str, keys: Sequence[str]) -> list[str]:
+async def find_lost(settings: BrokerSettings, queue: str, keys: Sequence[str]) -> list[str]:
+    """A phrase for every binding that a process needs and that is not there; nothing when the management API cannot be asked."""
     if not settings.rabbitmq_api:
         log.info("bindings not verified: rabbitmq-api is not set")
         return []

@@ -119,7 +119,7 @@ def test_a_full_disk_stores_nothing_and_says_so(tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 from tests.support.ledger import LedgerWriter
-from tests.unit.support.test_ledger import store
+from tests.integration.support.test_ledger import store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 writer = LedgerWriter({str(tmp_path)!r})
 store(writer, "t1", "x@x.example")
@@ -139,7 +139,7 @@ def test_what_was_stored_survives_kill_9_and_several_writers_share_a_folder(tmp_
     script = f"""
 import os, signal
 from tests.support.ledger import LedgerWriter
-from tests.unit.support.test_ledger import store
+from tests.integration.support.test_ledger import store
 writer = LedgerWriter({str(tmp_path)!r})
 store(writer, str(os.getpid()), "x@x.example")
 os.kill(os.getpid(), signal.SIGKILL)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.support.mx_and_client import mx_and_client
 from tests.support.behaviour import NotABehaviour
 from tests.support.mx import MxOptions, Script, ScriptedMx
 from tests.support.waiting import until
 from tests.support.wire_client import WireClient
-from tests.unit.support.mx_and_client import mx_and_client
 
 CONTENT = b"From: a@b.example\r\nX-Token: t1\r\n\r\nhello\r\n"
 
