@@ -1,10 +1,6 @@
 """What the HTTP interface counts: mxengine's names exactly, and nothing else beside them."""
 
-import prometheus_client
 from prometheus_client import Counter, Histogram
-
-# The library would add a series http_requests_created for each one.
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own has no types
 
 REQUESTS = Counter("http_requests_total", "HTTP requests answered", ["operation", "code"])
 DURATION = Histogram(
