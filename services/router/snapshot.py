@@ -48,7 +48,7 @@ class Snapshot:
         try:
             connection = await connect(self._settings, name="router")
             async with translating(), connection, asyncio.timeout(FETCH_TIMEOUT):
-                self._take(await fetch_rules(connection))
+                self.take(await fetch_rules(connection))
         except Unavailable as error:
             log.warning("starting with the last snapshot of the rules", reason=str(error))
         if self._rules is None:
@@ -70,10 +70,11 @@ class Snapshot:
             await listen(connection)
             while True:
                 async with asyncio.timeout(FETCH_TIMEOUT):
-                    self._take(await fetch_rules(connection))
+                    self.take(await fetch_rules(connection))
                 await wait_for_change(connection, self._settings.router_refresh)
 
-    def _take(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def take(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """These rules are in force from now on, unless one of them cannot be read."""
         try:
             ordered = order_rules([parse_rule(row) for row in rows])
         except ValueError as error:

@@ -101,6 +101,7 @@ def test_a_failure_that_may_have_been_handed_on_is_not_guessed() -> None:
         (b"not json", "not JSON"),
         (b"[]", "expected an object"),
         (b"{}", "id: None: expected a text"),
+        (b'{"x": ' + b"[" * 300 + b"]" * 300 + b"}", "nested deeper than 100"),
         (orjson.dumps(make_mail(id="x" * 256)), "id: 'xxx"),
         (orjson.dumps(make_mail(id="a\x00b")), "id: 'a"),
         (orjson.dumps(make_mail(transaction=7)), "transaction: 7: expected a text"),

@@ -39,6 +39,19 @@ def test_never_seen_is_not_the_same_as_none() -> None:
         _ = Snapshot(ServiceSettings()).rules
 
 
+def test_a_rule_that_cannot_be_read_keeps_the_last_rules(tmp_path: Path) -> None:
+    """Routing by the others could send in clear what it seals."""
+    snapshot = Snapshot(ServiceSettings(router_snapshot=tmp_path / "rules.json"))
+    good = [dict(rule.document) for rule in RULES]
+    unreadable = {"name": "c", "priority": 0, "configuration": {"params": {}, "outbound": ["carrier-pigeon"]}}
+    snapshot.take([*good, unreadable])
+    with pytest.raises(Unavailable):
+        _ = snapshot.rules
+    snapshot.take(good)
+    snapshot.take([unreadable])
+    assert snapshot.rules == RULES
+
+
 async def test_without_postgres_the_last_snapshot_counts(tmp_path: Path) -> None:
     path = tmp_path / "rules.json"
     settings = ServiceSettings(db_uri="postgresql://nobody@127.0.0.1:1/nothing", router_snapshot=path)
