@@ -40,11 +40,17 @@ async def connect_once(url: str, *, name: str, verify: bool = True) -> aiormq.Co
     async with asyncio.timeout(CONNECT_TIMEOUT):
         await connection.connect({"connection_name": name, "product": "mailwarren"})
     version = connection.server_properties.get("version")
-    if isinstance(version, str) and (found := re.match(r"(\d+)\.(\d+)", version)) and tuple(map(int, found.groups())) < OLDEST:
+    if isinstance(version, str) and is_too_old(version):
         await connection.close()
         # Before it a quorum queue has no time to live: mail would never come back from a wait queue.
         raise BadSetting(f"rabbitmq-address {mask_url(url)}: RabbitMQ {version}: expected 3.10 or newer")
     return connection
+
+
+def is_too_old(version: str) -> bool:
+    """Is this RabbitMQ, ``3.9.13``, older than OLDEST? A version of another form is not."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and tuple(map(int, found.groups())) < OLDEST
 
 
 async def connect(addresses: str, *, name: str, verify: bool = True, patience: float | None = None) -> aiormq.Connection:

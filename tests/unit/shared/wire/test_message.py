@@ -65,7 +65,8 @@ def test_ours_without_an_id_is_new() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("id", 7), ("id", ""), ("id", None), ("transaction", 7), ("transaction", None), ("channel", ["smtp"]), ("seen", 7),
+        ("id", 7), ("id", ""), ("id", None), ("id", "a\r\nX: y"), ("id", "a\0"), ("id", "x" * 201),
+        ("transaction", 7), ("transaction", None), ("channel", ["smtp"]), ("seen", 7),
         ("seen", "yesterday"), ("seen", "2026-02-30 00:00:00"), ("results", {}), ("results", None), ("results", ["x"]), ("results", [[]]),
         ("recipients-total", "3"), ("recipients-total", True), ("recipients-total", 1.5), ("size", "big"), ("sha256", 7),
         ("outbound", "seal"),
