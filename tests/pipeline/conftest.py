@@ -17,6 +17,11 @@ from tests.support.waiting import wait_until
 MANY = 1000
 
 
+def slow_recipient(number: int) -> str:
+    """A recipient whose mail the sink answers a moment later: a run of MANY lasts for seconds, and there is a middle to hit."""
+    return f"slow-100ms+{number}@good.example"
+
+
 class Run:
     """Many mails published to the exchange ``outbox``, each with a token, and what became of them."""
 
