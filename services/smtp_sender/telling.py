@@ -1,0 +1,37 @@
+"""An attempt as results tell it: from how a session ended."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from services.smtp_sender.session import Ending
+from shared.wire.message import Message
+from shared.wire.result import Attempt, Result
+
+
+def tell(message: Message, ending: Ending) -> Attempt:
+    """The attempt in the words of a result."""
+    reply, session = ending.reply, ending.session
+    # A peer that says its code but no text, or a code without class, is told verbatim all the same.
+    attempt = Attempt(
+        state=ending.state,
+        result=ending.result,
+        number=message.attempt,
+        time=datetime.now(UTC),
+        code=reply.code if reply else ending.code,
+        status=reply.enhanced_status if reply else ending.status,
+        description=reply.text if reply else ending.text,
+    )
+    if session is None:
+        return attempt
+    return replace(
+        attempt,
+        mta=session.mta,
+        local_ip=session.local_ip,
+        remote_ip=session.remote_ip,
+        messages=session.messages,
+        sent={"connection": session.bytes_sent, "data": session.data_sent},
+        authentication=session.authentication,
+        dsn="DSN" in session.extensions if ending.result is Result.ACCEPTED else None,
+        cipher=session.tls.get("cipher"),
+        certificate=session.tls.get("certificate"),
+    )
