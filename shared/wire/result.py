@@ -1,7 +1,7 @@
 """The result of one attempt, as it stands in ``results``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -10,6 +10,15 @@ from shared.wire.times import render_time
 
 MAX_DESCRIPTION = 1024
 """Characters of a peer's text that are kept."""
+
+FIELDS = frozenset(
+    {
+        "state", "result", "attempt", "time", "mta", "from", "to", "messages", "sent", "authentication", "code",
+        "status", "description", "dsn", "cipher", "certificate", "strategy", "possible-duplicate", "class", "fatal",
+        "individual", "strange", "greylisted", "fallback",
+    }
+)  # fmt: skip
+"""Every property that a result has of itself."""
 
 
 class State(StrEnum):
@@ -81,6 +90,15 @@ class Attempt:
     possible_duplicate: bool = False
     """The peer may have taken the mail although we count the attempt as unfinished."""
     bounce_class: str | None = None
+    """``class``: what was in the way (``shared.delivery.patterns.BounceClass``)."""
+    fatal: bool | None = None
+    """This and the next four: only when a response pattern set them; their meaning is with ``shared.delivery.patterns.Match``."""
+    individual: bool | None = None
+    strange: bool | None = None
+    greylisted: bool | None = None
+    fallback: bool | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    """Further properties that a response pattern set; never one of ours (``FIELDS``)."""
 
     def to_document(self) -> dict[str, Any]:
         """The object as it stands in ``results`` on the wire."""
@@ -104,8 +122,14 @@ class Attempt:
             "strategy": self.strategy,
             "possible-duplicate": self.possible_duplicate or None,
             "class": self.bounce_class,
+            "fatal": self.fatal,
+            "individual": self.individual,
+            "strange": self.strange,
+            "greylisted": self.greylisted,
+            "fallback": self.fallback,
         }
-        return {name: value for name, value in wire.items() if value is not None}
+        further = {name: value for name, value in self.properties.items() if name not in FIELDS}
+        return {name: value for name, value in wire.items() if value is not None} | further
 
 
 def clean_text(text: str) -> str:
