@@ -24,12 +24,24 @@ def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _split_pairs(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in _split(value)]
+    names = [name.strip() for name, _, _ in pairs]
+    if not all(separator and name for name, (_, separator, _) in zip(names, pairs, strict=True)) or len(set(names)) < len(names):
+        raise ValueError("expected NAME=VALUE,NAME=VALUE, each name once")
+    return {name: text.strip() for name, (_, _, text) in zip(names, pairs, strict=True)}
+
+
 def _duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str | int | float) else value
 
 
 Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """A list written with commas: ``a,b``."""
+Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
+"""Names and values written with commas, ``a=x,b=y``; a table in a file."""
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """Seconds (``30``) or Go's spelling (``1h30m``)."""
 Durations = Annotated[tuple[Duration, ...], NoDecode, BeforeValidator(_split)]
@@ -107,6 +119,8 @@ def show_value(value: Any) -> str:
         return f"{value.total_seconds():g}"
     if isinstance(value, tuple):
         return ",".join(show_value(item) for item in value)
+    if isinstance(value, dict):
+        return ",".join(f"{name}={show_value(item)}" for name, item in value.items())
     return "" if value is None else mask_url(str(value))
 
 

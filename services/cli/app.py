@@ -8,7 +8,7 @@ import structlog
 import typer
 from typer.exceptions import Abort, TyperException
 
-from services.cli import archive, explain, migrate, redrive, results, rules, send, show, topology
+from services.cli import archive, explain, migrate, pools, redrive, results, rules, send, show, topology
 from shared.trouble import BadMessage, BadSetting, BrokerLost, Unavailable
 
 HELP = """The mail pipeline's command: runs its processes, sets up its servers, looks after its mail.
@@ -52,6 +52,7 @@ send.register(app)
 results.register(app)
 show.register(app)
 rules.register(app)
+pools.register(app)
 redrive.register(app)
 explain.register(app)
 archive.register(app)

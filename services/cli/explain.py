@@ -1,16 +1,19 @@
-"""``mailwarren explain``: what a reply of a peer means for a mail."""
+"""``mailwarren explain``: what a reply of a peer means for a mail: which response pattern, which verdict, when again."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from services.cli.given import Config, load_given
+from shared.delivery.patterns import Match, Pattern
+from shared.delivery.patterns_file import load_patterns
 from shared.delivery.schedule import JITTER, Schedule
 from shared.delivery.settings import RetrySettings
 from shared.delivery.texts import fill_in
-from shared.delivery.verdict import Retry, Sent, decide
+from shared.delivery.verdict import Retry, Sent, Verdict, decide
 from shared.mail.reply import InvalidReply, Reply, parse_reply
 from shared.trouble import BadSetting
 from shared.wire.result import Attempt, Result, State
@@ -39,6 +42,13 @@ def explain(
         ),
     ] = None,
     smarthost: Annotated[bool, typer.Option("--smarthost", help="The reply is a smarthost's.")] = False,
+    destination: Annotated[str, typer.Option("--destination", metavar="DOMAIN", help="Domain of the recipient.")] = "",
+    host: Annotated[str, typer.Option("--host", metavar="NAME", help="The next hop: MX or smarthost.")] = "",
+    source: Annotated[str, typer.Option("--source", metavar="IP", help="The local address.")] = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of the mail; may be repeated.")] = None,
+    patterns: Annotated[
+        str | None, typer.Option("--patterns", metavar="FILE", help="Response patterns of yours; else RESPONSE_PATTERNS.")
+    ] = None,
     intervals: Annotated[str | None, typer.Option("--retry-interval", help="Seconds, with commas; else RETRY_INTERVAL.")] = None,
     most: Annotated[int | None, typer.Option("--max-attempts", help="Else MAX_ATTEMPTS.")] = None,
     lifetime: Annotated[str | None, typer.Option("--max-delivertime", help="Else MAX_DELIVERTIME.")] = None,
@@ -47,33 +57,73 @@ def explain(
     """What a peer's reply means for a mail.
 
     \b
-    Delivered, failed, or tried again and when.
+    Which rule says so, and whether it is delivered, failed, or tried again and when.
       mailwarren explain "451 4.7.1 try later" --attempt 3
       mailwarren explain "550 5.1.1 no such user"
       mailwarren explain timeout --state message
+      mailwarren explain "550 5.7.1 go away" --destination b.example --patterns mine.toml
     """
-    settings = load_given(RetrySettings, config, retry_interval=intervals, max_attempts=most, max_delivertime=lifetime)
+    settings = load_given(
+        RetrySettings, config, retry_interval=intervals, max_attempts=most, max_delivertime=lifetime, response_patterns=patterns
+    )
     now = datetime.now(UTC)
     took = parse_attempt(reply, state, attempt, now)
     started = _parse_seen(seen, settings, attempt, now)
     schedule = Schedule(started + settings.max_delivertime, settings.max_attempts, settings.retry_interval, 0.0)
-    verdict = decide(took, ident="explain", schedule=schedule, now=now, with_smarthost=smarthost)
+    given: dict[str, Any] = {"destination": destination, "host": host, "source": source, "tags": tag or ()}
+    known = load_patterns(settings.response_patterns)
+    match = known.find(took, **given)
+    verdict = decide(took, ident="explain", schedule=schedule, now=now, with_smarthost=smarthost, match=match)
+    rules = _tell_rules(known.find_all(took, **given), match, took)
+    print("\n".join([*_tell_reply(took), *rules, *_tell_verdict(verdict, match, schedule, attempt, now)]))
+    return 0
+
+
+def _tell_reply(took: Attempt) -> list[str]:
     told = fill_in(took)
     words = told.description or ""
     status = "" if not told.status or words.startswith(told.status) else f"{told.status} "
-    print(f"reply         {told.code} {status}{words}".rstrip() + ("" if told.status else " (no enhanced status)"))
-    print(f"result        {took.state}/{took.result}, attempt {attempt}")
+    return [
+        f"reply         {told.code} {status}{words}".rstrip() + ("" if told.status else " (no enhanced status)"),
+        f"result        {took.state}/{took.result}, attempt {took.number}",
+    ]
+
+
+def _tell_rules(found: Sequence[Pattern], match: Match | None, took: Attempt) -> list[str]:
+    if match is None:
+        return []
+    lines = []
+    for pattern in found:
+        lines += [f"rule          {pattern.match.rule}", f"  when        {_cut(pattern.explain(took))}"]
+    lines.append(f"class         {match.bounce_class or 'none'}")
+    if match.flags:
+        lines.append("flags         " + ", ".join(f"{name} = {str(value).lower()}" for name, value in match.flags.items()))
+    if match.tags:
+        lines.append(f"tags          {', '.join(match.tags)}")
+    if match.properties:
+        lines.append("sets          " + ", ".join(f"{name} = {value}" for name, value in match.properties.items()))
+    return lines
+
+
+def _tell_verdict(verdict: Verdict, match: Match | None, schedule: Schedule, attempt: int, now: datetime) -> list[str]:
     if isinstance(verdict, Sent):
-        print("verdict       delivered")
+        lines = ["verdict       delivered"]
     elif isinstance(verdict, Retry):
-        print(f"verdict       tried again after {verdict.after.total_seconds():.0f} s (±{JITTER:.0%} jitter)")
-        print(f"next attempt  {render_time(verdict.due)}, number {attempt + 1}")
+        is_rules = match is not None and match.interval is not None
+        spread = "as the rule says" if is_rules else f"±{JITTER:.0%} jitter"
+        lines = [
+            f"verdict       tried again after {verdict.after.total_seconds():.0f} s ({spread})",
+            f"next attempt  {render_time(verdict.due)}, number {attempt + 1}",
+        ]
     elif verdict.is_refusal:
-        print("verdict       failed: refused for good")
+        lines = ["verdict       failed: refused for good"]
     else:
-        print(f"verdict       failed: {_explain_end(schedule, attempt, now)}")
-    print(f"expires       {render_time(schedule.deadline)}")
-    return 0
+        lines = [f"verdict       failed: {_explain_end(schedule, attempt, now)}"]
+    return [*lines, f"expires       {render_time(schedule.deadline)}"]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def parse_attempt(reply: str, state: str, number: int, now: datetime) -> Attempt:

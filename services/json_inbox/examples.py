@@ -55,6 +55,7 @@ _RULE = {
     "priority": 10,
     "configuration": {"params": {"recipient_domain": ["clinic.example"]}, "outbound": ["seal"]},
 }
+_POOL = {"name": "newsletters", "ips": {"192.0.2.1": "mail1.example.com", "192.0.2.2": "mail2.example.com"}}
 _PROBLEM = {"application/problem+json": {"schema": {"type": "object"}}}
 
 SEND: dict[str, Any] = {
@@ -84,6 +85,34 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 RULE: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}, "example": _RULE}}}
+}
+POOL: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["ips"],
+                    "properties": {
+                        "name": {"type": "string", "description": "what messages say in pool"},
+                        "ips": {
+                            "description": "local addresses of the senders: a list, or an object of address and name for EHLO",
+                            "oneOf": [
+                                {"type": "array", "items": {"type": "string"}},
+                                {"type": "object", "additionalProperties": {"type": "string"}},
+                            ],
+                        },
+                        "helo": {"type": "string", "description": "name for EHLO of the addresses that have none of their own"},
+                    },
+                },
+                "examples": {
+                    "a name for each address": {"value": _POOL},
+                    "a list": {"value": {"name": "bulk", "ips": ["192.0.2.3", "2001:db8::3"], "helo": "bulk.example.com"}},
+                },
+            }
+        },
+    }
 }
 TEST: dict[str, Any] = {
     "requestBody": {

@@ -12,7 +12,7 @@ from services.json_inbox.inbox import Inbox
 from services.json_inbox.intake import InvalidItem
 from services.json_inbox.problems import Problem, render_json
 
-UNBUILT = ("/v1/suppressions", "/v1/pauses", "/v1/errors", "/v1/pools", "/v1/locals")
+UNBUILT = ("/v1/suppressions", "/v1/pauses", "/v1/errors", "/v1/locals")
 
 
 def build_router(inbox: Inbox, actions: Actions) -> APIRouter:

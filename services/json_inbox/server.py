@@ -1,4 +1,4 @@
-"""The HTTP interface: FastAPI on uvicorn, around the handlers of ``messages``, ``rules``, ``status`` and ``actions``."""
+"""The HTTP interface: FastAPI on uvicorn, around the handlers of ``messages``, ``rules``, ``pools``, ``status`` and ``actions``."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 
-from services.json_inbox import operations, rules, status
+from services.json_inbox import operations, pools, rules, status
 from services.json_inbox.actions import Actions
 from services.json_inbox.inbox import Inbox
 from services.json_inbox.messages import build_router
@@ -44,7 +44,7 @@ def build_app(inbox: Inbox, database: Database, actions: Actions) -> FastAPI:
     """The application, without a server."""
     app = FastAPI(
         title="mailwarren json-inbox",
-        summary="Mail in over HTTP; rules, status and actions",
+        summary="Mail in over HTTP; rules, pools, status and actions",
         version="1",
         docs_url=None,
         redoc_url=None,
@@ -52,6 +52,7 @@ def build_app(inbox: Inbox, database: Database, actions: Actions) -> FastAPI:
     )
     app.include_router(build_router(inbox))
     app.include_router(rules.build_router(inbox, database))
+    app.include_router(pools.build_router(inbox.settings, database))
     app.include_router(status.build_router(database))
     app.include_router(operations.build_router(inbox, actions))
 

@@ -29,7 +29,7 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     following.add_done_callback(lambda task: _report(task, runtime))
     try:
         async with open_pipeline(settings, runtime, publishes=publishes) as publisher:
-            router = Router(lambda: snapshot.rules, keys, default=settings.router_default)
+            router = Router(lambda: snapshot.items, keys, default=settings.router_default)
             await Consumer(settings, runtime, publisher, router.handle, home=settings.rabbitmq_inbox).run()
     finally:
         following.cancel()

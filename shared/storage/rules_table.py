@@ -3,10 +3,8 @@
 A rule is ``{"name": …, "priority": …, "configuration": {"params": {…}, "outbound": ["seal"]}}``, validated before it comes here.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -14,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from shared.storage.database import Connection
 
+TABLE = "delivery_configurations"
 _ALL = """
     SELECT name, priority, configuration, created_at, updated_at FROM delivery_configurations ORDER BY priority, name
 """
@@ -55,16 +54,3 @@ async def delete_rule(connection: Connection, name: str) -> bool:
     """Remove the rule. False: there was none of this name."""
     cursor = await connection.execute("DELETE FROM delivery_configurations WHERE name = %s", [name])
     return cursor.rowcount > 0
-
-
-async def listen(connection: Connection) -> None:
-    """From now on changes are kept for ``wait_for_change`` on this connection, which must serve nothing else."""
-    await connection.execute("LISTEN delivery_configurations")
-
-
-async def wait_for_change(connection: Connection, timeout: timedelta) -> bool:
-    """True as soon as a rule changed, False after ``timeout``. Changes that came at once count as one."""
-    async for _ in connection.notifies(timeout=timeout.total_seconds(), stop_after=1):
-        await asyncio.sleep(0)
-        return True
-    return False

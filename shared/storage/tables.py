@@ -141,6 +141,15 @@ delivery_configurations = Table(
 )
 """The router's rules. A trigger notifies the channel of the same name at every change."""
 
+pools = Table(
+    "pools",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("document", JSONB, nullable=False, comment='{"ips": ["192.0.2.1"], "helo": "mail.example"}'),
+    *_times(),
+)
+"""Pools of source addresses. A trigger notifies the channel of the same name at every change."""
+
 kept_payloads = Table(
     "kept_payloads",
     metadata,

@@ -58,7 +58,7 @@ def desk(pipeline: Stack) -> Desk:
 def test_by_rules_and_their_changes(desk: Desk) -> None:
     assert desk.route("outbox").document["recipient"] == "a@b.example"
     desk.put_rule("secret", ["seal", "smtp"], tag="secret")
-    wait_until(lambda: "rules in force" in desk.stack.log("router").read_text(), within=20)
+    wait_until(lambda: "in force" in desk.stack.log("router").read_text(), within=20)
     sealed = wait_until(lambda: _try_seal(desk), within=20, every=0.5)
     assert sealed is not None
     assert (sealed.document["outbound"], sealed.app_id) == (["smtp"], "mailwarren")

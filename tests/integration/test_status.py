@@ -14,7 +14,8 @@ from services.result_recorder.recorder import Recorder
 from shared.storage.database import Database, DatabaseSettings
 from shared.storage.directory import DirectoryStore
 from shared.storage.records import RecordTables
-from shared.storage.rules_table import delete_rule, fetch_rule, fetch_rules, listen, store_rule, wait_for_change
+from shared.storage.rules_table import TABLE, delete_rule, fetch_rule, fetch_rules, store_rule
+from shared.storage.snapshot import listen, wait_for_change
 from shared.storage.status import find_message
 from shared.trouble import Unavailable
 from tests.support.record_frames import accepted, failure, make_mail, make_result, refused, retry, success
@@ -104,7 +105,7 @@ async def test_rules_are_kept_in_order_and_changes_are_told(postgres: Database) 
     seal = {"name": "seal", "priority": 20, "configuration": {"params": {"sender": "*@a"}, "outbound": ["seal", "smtp"]}}
     first = {"name": "first", "priority": 10, "configuration": {"params": {}, "outbound": ["smtp"]}}
     async with postgres.connection() as connection, postgres.connection() as listening:
-        await listen(listening)
+        await listen(listening, TABLE)
         assert not await wait_for_change(listening, timedelta(seconds=0.1))
         assert await store_rule(connection, seal)
         assert await wait_for_change(listening, timedelta(seconds=5))

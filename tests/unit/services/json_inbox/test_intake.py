@@ -55,7 +55,7 @@ def message(**properties: Any) -> dict[str, Any]:
         (message(security="please"), "security"),
         (message(nextattempt={"time": "soon"}), "nextattempt.time"),
         (message(ips=["localhost"]), "ips"),
-        (message(dkim={"domain": "example.org"}), "dkim"),
+        (message(dkim={"domain": "example.org"}), "dkim.selector"),
         (message(data={"name": "you"}), "data"),
         (message(**{"message-id": "a\r\nb"}), "message-id"),
         (message(**{"message-id": 5}), "message-id"),

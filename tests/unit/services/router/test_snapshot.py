@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.router.settings import ServiceSettings
-from services.router.snapshot import Snapshot, read_snapshot, write_snapshot
+from services.router.snapshot import Snapshot
 from shared.delivery.rules import parse_rule
 from shared.trouble import Unavailable
 
@@ -19,24 +19,25 @@ RULES = [
 
 def test_they_come_back(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "rules.json"
-    write_snapshot(path, RULES)
-    assert read_snapshot(path) == RULES
-    write_snapshot(path, [])
-    assert read_snapshot(path) == []
+    snapshot = Snapshot(ServiceSettings(router_snapshot=path))
+    snapshot.write(RULES)
+    assert snapshot.read() == RULES
+    snapshot.write([])
+    assert snapshot.read() == []
     assert [one.name for one in path.parent.iterdir()] == ["rules.json"]
 
 
 def test_none_that_can_be_read(tmp_path: Path) -> None:
-    assert read_snapshot(tmp_path / "missing.json") is None
+    assert Snapshot(ServiceSettings(router_snapshot=tmp_path / "missing.json")).read() is None
     for text in ("", "[", '{"a": 1}', '[{"name": 7}]', "[1]", "7", "null"):
         broken = tmp_path / "broken.json"
         broken.write_text(text)
-        assert read_snapshot(broken) is None
+        assert Snapshot(ServiceSettings(router_snapshot=broken)).read() is None
 
 
 def test_never_seen_is_not_the_same_as_none() -> None:
     with pytest.raises(Unavailable, match="never seen"):
-        _ = Snapshot(ServiceSettings()).rules
+        _ = Snapshot(ServiceSettings()).items
 
 
 def test_a_rule_that_cannot_be_read_keeps_the_last_rules(tmp_path: Path) -> None:
@@ -46,10 +47,10 @@ def test_a_rule_that_cannot_be_read_keeps_the_last_rules(tmp_path: Path) -> None
     unreadable = {"name": "c", "priority": 0, "configuration": {"params": {}, "outbound": ["carrier-pigeon"]}}
     snapshot.take([*good, unreadable])
     with pytest.raises(Unavailable):
-        _ = snapshot.rules
+        _ = snapshot.items
     snapshot.take(good)
     snapshot.take([unreadable])
-    assert snapshot.rules == RULES
+    assert snapshot.items == RULES
 
 
 async def test_without_postgres_the_last_snapshot_counts(tmp_path: Path) -> None:
@@ -58,8 +59,8 @@ async def test_without_postgres_the_last_snapshot_counts(tmp_path: Path) -> None
     held = Snapshot(settings)
     await held.load()
     with pytest.raises(Unavailable):
-        _ = held.rules
-    write_snapshot(path, RULES)
+        _ = held.items
+    Snapshot(settings).write(RULES)
     going_on = Snapshot(settings)
     await going_on.load()
-    assert going_on.rules == RULES
+    assert going_on.items == RULES
