@@ -9,6 +9,7 @@ from deploy.stack.places import HOST, ROOT, StackError
 from deploy.stack.services import Service
 
 STORAGE_FOLDER = "payloads"
+JOURNAL_FOLDER = "journal"
 
 
 def choose_settings(given: Mapping[str, str], own: Mapping[str, str], folder: Path, seal_port: int) -> dict[str, str]:
@@ -17,6 +18,9 @@ def choose_settings(given: Mapping[str, str], own: Mapping[str, str], folder: Pa
     chosen = {
         **own,
         "STORAGE_URL": f"dir://{folder / STORAGE_FOLDER}",
+        "JOURNAL_DIR": str(folder / JOURNAL_FOLDER),
+        "POOLS_SNAPSHOT": str(folder / "pools.json"),
+        "ROUTER_SNAPSHOT": str(folder / "rules.json"),
         "OUTBOUND_SEAL_ADDR": f"http://{HOST}:{seal_port}",
     }
     names = {*chosen, "RABBITMQ_ADDRESS", "RABBITMQ_API", "DB_URI"}

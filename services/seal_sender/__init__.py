@@ -4,6 +4,7 @@ Consumes   seal                 outgoing message
 Publishes  success failure      result, final
            seal.retries         result and message, to be tried again
            outbox               mail that asks for smtp, unattempted, or that the router's chain hands on
+           dsn                  what became of a mail, for its sender
            wait.*               mail that is not due, or held because something of ours is down
            record               copy of every result, for the recorder
            dead                 messages that cannot be handled

@@ -11,9 +11,13 @@ from services.seal_sender.settings import ServiceSettings
 from shared.amqp.consumer import Consumer
 from shared.amqp.delivering import Delivering
 from shared.amqp.keys import outcome_keys
+from shared.amqp.notifying import Notifying
+from shared.amqp.once import Once
 from shared.amqp.start import open_pipeline
+from shared.delivery.patterns_file import load_patterns
 from shared.process import Runtime, run_service
 from shared.storage.contents import Contents
+from shared.storage.journal import FileJournal
 from shared.storage.open_store import open_store
 
 
@@ -26,16 +30,29 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     """Consume ``seal`` until the process is asked to stop."""
     client = SealClient(settings)
     store = open_store(settings)
+    journal = FileJournal(Path(settings.journal_dir))
     contents = Contents(store, settings.client_key_prefix, domain=socket.gethostname())
     sealer = Sealer(client, contents)
     keys = outcome_keys(settings, retries=f"{settings.rabbitmq_seal}.retries")
     try:
         async with open_pipeline(settings, runtime, publishes=keys.published) as publisher:
-            delivering = Delivering(STRATEGY, settings.rabbitmq_seal, sealer.attempt, settings, keys, runtime)
+            notifying = Notifying(contents.fetch, socket.gethostname(), settings, keys)
+            delivering = Delivering(
+                strategy=STRATEGY,
+                home=settings.rabbitmq_seal,
+                attempt=sealer.attempt,
+                once=Once(journal),
+                settings=settings,
+                keys=keys,
+                runtime=runtime,
+                notifying=notifying,
+                patterns=load_patterns(settings.response_patterns),
+            )
             await Consumer(settings, runtime, publisher, delivering.handle, home=delivering.home).run()
     finally:
         await client.close()
         await store.close()
+        journal.close()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from prometheus_client import Gauge
 
 from services.seal_sender.client import Ending, Misconfigured, SealClient
-from shared.amqp.delivering import Finished
+from shared.delivery.finished import Finished
 from shared.log import get_logger
 from shared.mail.headers import parse_extract
 from shared.storage.contents import Contents, NoContent

@@ -16,7 +16,7 @@ from services.smtp_inbox.connection import Connection, Gone, LineTooLong
 from services.smtp_inbox.content import Budget, ContentReader
 from services.smtp_inbox.door import Door
 from services.smtp_inbox.metrics import REFUSED
-from services.smtp_inbox.taking import Taken, decide_refusal, take
+from services.smtp_inbox.taking import Taken, decide_refusal, take, take_instructions
 from shared.acceptance import Recipient, Submission
 from shared.log import get_logger
 from shared.mail.received import name_protocol, render_received
@@ -296,20 +296,24 @@ class Conversation(Connection):
             await self.read_content(reader, settings.inbound_smtp_idle_timeout.total_seconds())
             content = reader.take_content()
             refusal = decide_refusal(reader, content, settings)
+            if not refusal:
+                instructed = take_instructions(content, may_relay=self._door.policy.may_relay(self.client))
+                refusal = instructed.refusal
             if refusal:
                 log.warning("mail refused", client=self.client, reason=refusal)
                 self._refuse(refusal)
                 return
             submission = Submission(
                 channel="smtp",
-                reverse_path=mail.reverse_path,
+                reverse_path=instructed.properties.get("envelope", mail.reverse_path),
                 recipients=[Recipient(recipient) for recipient in recipients],
-                content=content,
+                content=instructed.content,
+                properties=instructed.properties,
                 source={"connection": self._describe()},
                 hostname=self._door.hostname,
                 transaction=transaction,
             )
-            del content
+            del content, instructed
             self._answer(await take(self._door.acceptance, submission))
         finally:
             reader.release()

@@ -1,9 +1,9 @@
 """The end of a mail: what is refused for its content, and how responsibility is taken. The reply says which."""
 
-import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from services.smtp_inbox.content import ContentReader, Verdict
 from services.smtp_inbox.metrics import BROKEN, INCOMING
@@ -12,11 +12,9 @@ from shared.acceptance import Acceptance, Accepted, Submission
 from shared.log import get_logger
 from shared.mail.received import count_received
 from shared.trouble import BrokerLost, Unavailable
+from shared.wire.mq_headers import strip_mq_headers, take_mq_headers
 
 log = get_logger()
-
-INSTRUCTION = re.compile(rb"^x-mq-", re.IGNORECASE | re.MULTILINE)
-"""A header that tells us how to deliver. Ignored, it would reach the recipient, and the mail would not be sent as was asked."""
 
 TROUBLE = "451 4.3.0 Cannot take this mail now, try again later"
 """All a client learns of our troubles."""
@@ -38,12 +36,6 @@ class Taken:
             log.warning("client left before it could read 250, and may send again", transaction=self.transaction)
 
 
-def find_body(content: bytes) -> int:
-    """Where the header section ends."""
-    end = content.find(b"\r\n\r\n")
-    return len(content) if end < 0 else end
-
-
 def decide_refusal(reader: ContentReader, content: bytes, settings: ServiceSettings) -> str:
     """The reply to content that breaks a rule; "" when there is nothing wrong with it. ``content`` has our own Received header."""
     INCOMING.total += 1
@@ -54,11 +46,35 @@ def decide_refusal(reader: ContentReader, content: bytes, settings: ServiceSetti
             return "452 4.3.1 Too much mail at once, try again later"
         case Verdict.ILLEGAL:
             return "550 5.5.2 The content has a NUL, or a CR or LF alone: lines end in CRLF"
-    if INSTRUCTION.search(content, 0, find_body(content)):
-        return "554 5.5.4 Headers X-MQ-... are not built yet: without them the mail is accepted"
     if count_received(content) - 1 >= settings.inbound_smtp_max_hops:
         return "554 5.4.6 Too many hops: the mail runs in a circle"
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instructed:
+    """A mail without its ``X-MQ-...`` headers, and what they asked for."""
+
+    content: bytes
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    """Of the message, for all its recipients."""
+    refusal: str = ""
+    """The reply when they cannot be understood: ignored, the mail would not be sent as was asked."""
+
+
+def take_instructions(content: bytes, *, may_relay: bool) -> Instructed:
+    """Read and remove the headers that tell us how to deliver.
+
+    Only clients that may relay can use them. From others they are removed unread: such a mail may have been written for another
+    server, or forwarded with them, and to refuse it would punish a sender who asked us for nothing.
+    """
+    if not may_relay:
+        return Instructed(strip_mq_headers(content))
+    try:
+        content, properties = take_mq_headers(content)
+    except ValueError as error:
+        return Instructed(content, refusal=f"550 5.5.2 {error}")
+    return Instructed(content, properties)
 
 
 async def take(acceptance: Acceptance, submission: Submission) -> Taken:

@@ -1,7 +1,6 @@
 """How an SMTP session begins: connect, greeting, EHLO, STARTTLS, AUTH. A refusal is a value here too."""
 
 import asyncio
-import base64
 import math
 import re
 import socket
@@ -10,12 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.smtp_sender.authentication import authenticate
+from services.smtp_sender.policy import FAILURES, Basis
 from services.smtp_sender.protocol import Lost, ReplyProtocol
 from services.smtp_sender.session import TIMEOUTS, Ending, Session, Target, Timeouts, refusal_of
 from services.smtp_sender.tls import Tls
+from shared.log import get_logger
 from shared.mail.reply import Reply
 from shared.wire.instructions import Security
 from shared.wire.result import Result, State
+
+log = get_logger()
 
 IP_BIND_ADDRESS_NO_PORT = 24
 """Linux; not in Python's ``socket``."""
@@ -26,7 +30,7 @@ class Manners:
     """How we present ourselves, the same for all sessions."""
 
     helo: str
-    """The name we say in EHLO."""
+    """The name we say in EHLO, unless the target has one of its own."""
     tls: Tls
     timeouts: Timeouts = TIMEOUTS
 
@@ -37,9 +41,19 @@ async def open_session(target: Target, manners: Manners, *, ends_at: float = mat
     In clear text, on a new connection, after a failed opportunistic handshake.
     """
     session = await _connect(target, manners, ends_at)
-    if isinstance(session, Ending) and session.state is State.STARTTLS and target.security is Security.OPPORTUNISTIC:
-        session = await _connect(target, manners, ends_at, in_clear=True)
+    if isinstance(session, Ending) and session.state is State.STARTTLS:
+        _tell_failure(target, session.text or session.result)
+        # What a policy demands (MTA-STS, DANE) has raised the security beyond this.
+        if target.security is Security.OPPORTUNISTIC:
+            session = await _connect(target, manners, ends_at, in_clear=True)
     return session
+
+
+def _tell_failure(target: Target, reason: str) -> None:
+    """A host that does not fulfil its TLS policy concerns the operator: it may be an attack."""
+    if target.policy is not None:
+        FAILURES.labels(target.policy.basis).inc()
+        log.warning("a host does not fulfil its TLS policy", host=target.host, policy=target.policy.basis, reason=reason)
 
 
 async def _connect(target: Target, manners: Manners, ends_at: float, *, in_clear: bool = False) -> Session | Ending:
@@ -65,9 +79,9 @@ async def _connect(target: Target, manners: Manners, ends_at: float, *, in_clear
     with suppress(OSError):
         session.local_ip = sock.getsockname()[0]
     try:
-        trouble = await _introduce(session, manners.helo, None if in_clear else manners.tls)
+        trouble = await _introduce(session, target.helo or manners.helo, None if in_clear else manners.tls)
         if trouble is None and target.username is not None:
-            trouble = await _authenticate(session)
+            trouble = await authenticate(session)
     except BaseException:
         protocol.abort()
         raise
@@ -104,9 +118,15 @@ async def _introduce(session: Session, helo: str, tls: Tls | None) -> Ending | N
     security = session.target.security
     if tls is None or security is Security.OPTIONAL:
         return None
-    if "STARTTLS" not in session.extensions:
-        return None if security is Security.OPPORTUNISTIC else Ending(State.STARTTLS, Result.ERROR)
-    return await _start_tls(session, helo, tls)
+    if "STARTTLS" in session.extensions:
+        return await _start_tls(session, helo, tls)
+    policy = session.target.policy
+    if security is Security.OPPORTUNISTIC:
+        _tell_failure(session.target, "no TLS is offered")
+        return None
+    is_demanded = policy is not None and policy.basis is not Basis.MTA_STS_TESTING
+    text = f"The host offers no TLS, which its {policy.basis} policy demands" if policy is not None and is_demanded else None
+    return Ending(State.STARTTLS, Result.ERROR, text=text)
 
 
 async def _hello(session: Session, helo: str) -> Ending | None:
@@ -124,6 +144,7 @@ async def _hello(session: Session, helo: str) -> Ending | None:
 
 async def _start_tls(session: Session, helo: str, tls: Tls) -> Ending | None:
     target, protocol = session.target, session.protocol
+    dane = target.policy.dane if target.policy is not None else None
     reply = await session.command(State.STARTTLS, "STARTTLS", session.timeouts.mail)
     if (ending := refusal_of(State.STARTTLS, reply)) is not None:
         return ending
@@ -132,8 +153,9 @@ async def _start_tls(session: Session, helo: str, tls: Tls) -> Ending | None:
         session.is_usable = False
         return Ending(State.STARTTLS, Result.INVALID, text="The host spoke on in clear after STARTTLS")
     session.is_usable = False
+    server_name = _sni(dane.base if dane is not None else target.host)
     try:
-        await protocol.begin_tls(tls.context, server_hostname=_sni(target.host), timeout=session.limit(session.timeouts.mail))
+        await protocol.begin_tls(tls.context, server_hostname=server_name, timeout=session.limit(session.timeouts.mail))
     except TimeoutError:
         return Ending(State.STARTTLS, Result.TIMEOUT)
     except Lost:
@@ -144,11 +166,16 @@ async def _start_tls(session: Session, helo: str, tls: Tls) -> Ending | None:
     session.is_usable = True
     transport: Any = protocol.transport
     name = target.certificate_name or target.host
-    session.tls = tls.describe(transport.get_extra_info("ssl_object"), name)
+    session.tls = tls.describe(transport.get_extra_info("ssl_object"), name, dane)
     certificate = session.tls.get("certificate", {})
-    if target.security is Security.VERIFIED and not certificate.get("verified"):
-        text = f"The certificate of {target.host} was not accepted: {certificate.get('result', 'there is none')}"
-        return Ending(State.STARTTLS, Result.INVALID, text=text)
+    if not certificate.get("verified"):
+        reason = certificate.get("result", "there is none")
+        if dane is not None or target.security is Security.VERIFIED:
+            by = f" by its {target.policy.basis} policy" if target.policy is not None else ""
+            text = f"The certificate of {target.host} was not accepted{by}: {reason}"
+            return Ending(State.STARTTLS, Result.INVALID, text=text)
+        if target.policy is not None and target.policy.basis is Basis.MTA_STS_TESTING:
+            _tell_failure(target, reason)
     return await _hello(session, helo)
 
 
@@ -157,21 +184,3 @@ def _sni(host: str) -> str | None:
     name = host.removesuffix(".")
     is_name = re.fullmatch(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}", name) is not None and len(name) <= 253
     return name if is_name and not name.rpartition(".")[2].isdecimal() else None
-
-
-async def _authenticate(session: Session) -> Ending | None:
-    """AUTH PLAIN (RFC 4954, 4616)."""
-    target = session.target
-    if not session.tls and not target.auth_clear:
-        text = "The host offers no TLS, and a password is not sent in clear text (smtp-auth-clear)"
-        return Ending(State.AUTHPLAIN, Result.INVALID, text=text)
-    offered = session.extensions.get("AUTH", "").upper().split()
-    if "PLAIN" not in offered:
-        text = f"The host offers AUTH {' '.join(offered) or 'nothing'}; only PLAIN is built yet"
-        return Ending(State.AUTHPLAIN, Result.INVALID, text=text)
-    token = base64.b64encode(f"\0{target.username}\0{target.password or ''}".encode()).decode("ascii")
-    reply = await session.command(State.AUTHPLAIN, f"AUTH PLAIN {token}", session.timeouts.mail)
-    if (ending := refusal_of(State.AUTHPLAIN, reply)) is not None:
-        return ending
-    session.authentication = "PLAIN"
-    return None

@@ -16,6 +16,8 @@ from shared.mail.reply import InvalidReply, Reply, parse_reply
 MAX_LINE = 8192
 MAX_REPLY = 32768
 """Bytes of one reply, all lines together: an endless reply costs one session."""
+MOST_UNREAD = 100
+"""Replies kept until they are read. Whoever says more is out of step for good, and no time is spent on the rest."""
 
 
 class Lost(Exception):
@@ -32,6 +34,7 @@ class ReplyProtocol(SMTPProtocol):
         self._replies: deque[Reply | InvalidReply] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._is_gone = False
+        self._owed = 1
         self.bytes_sent = 0
 
     @property
@@ -41,8 +44,10 @@ class ReplyProtocol(SMTPProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut into lines and replies."""
+        if len(self._replies) >= MOST_UNREAD:
+            return
         self._buffer += data
-        while (end := self._buffer.find(b"\n")) >= 0:
+        while len(self._replies) < MOST_UNREAD and (end := self._buffer.find(b"\n")) >= 0:
             line = bytes(self._buffer[:end]).removesuffix(b"\r")
             del self._buffer[: end + 1]
             self._take(line)
@@ -91,11 +96,12 @@ class ReplyProtocol(SMTPProtocol):
             raise Lost
         self.transport = transport
 
-    def send(self, data: bytes) -> None:
-        """Write. Raises Lost."""
+    def send(self, data: bytes, *, replies: int = 1) -> None:
+        """Write what the peer answers with so many ``replies``. Raises Lost."""
         # A transport that failed to write is closing before connection_lost says so.
         if not self.is_connected or self._is_gone:
             raise Lost
+        self._owed += replies
         self.bytes_sent += len(data)
         self.write(data)
 
@@ -129,8 +135,11 @@ class ReplyProtocol(SMTPProtocol):
             self._add(error)
 
     def _add(self, reply: Reply | InvalidReply) -> None:
-        if len(self._replies) < 100:
-            self._replies.append(reply)
+        if self._owed == 0 and isinstance(reply, Reply) and reply.code < 400:
+            # A refusal may come at any time; a yes to what was not asked yet is no yes.
+            reply = InvalidReply("the host answered before it was asked")
+        self._owed = max(self._owed - 1, 0)
+        self._replies.append(reply)
         self._wake()
 
     def _wake(self) -> None:

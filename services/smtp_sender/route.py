@@ -6,20 +6,20 @@ import ipaddress
 import random
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-import dns.asyncresolver
-import dns.exception
-import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
+from services.smtp_sender.dane import Found
+from services.smtp_sender.lookup import Lookups
+from services.smtp_sender.policy import Policy
 from services.smtp_sender.session import Ending
 from shared.mail.address import Mailbox, domain_to_ascii
-from shared.trouble import BadSetting, Unavailable
+from shared.trouble import BadSetting
 from shared.wire.result import Result, State
 
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
@@ -27,14 +27,6 @@ MOST_ADDRESSES = 5
 """Addresses tried in one attempt."""
 MOST_NAMES = 10
 """Mail exchangers looked up in one attempt: a domain may name a thousand that do not answer."""
-_IMPOSSIBLE = (
-    dns.name.BadEscape,
-    dns.name.EmptyLabel,
-    dns.name.IDNAException,
-    dns.name.LabelTooLong,
-    dns.name.NameTooLong,
-    UnicodeError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,50 +35,102 @@ class Host:
 
     name: str
     address: str
+    is_proven: bool = False
+    """DNSSEC says that this host is a next hop of the domain."""
+    is_secure: bool = False
+    """DNSSEC says that this is its address."""
+    alias_of: str | None = None
+    """The name behind its CNAMEs."""
+    policy: Policy | None = None
+    """What its domain demands of TLS."""
 
 
 class Resolver:
-    """Look-ups with a cache that honours TTLs, negative answers too."""
+    """Finds next hops and what is published about them."""
 
-    def __init__(self, servers: Sequence[str], lifetime: float) -> None:
-        """``servers``: ``ip`` or ``ip:port``; empty = /etc/resolv.conf. Raises BadSetting."""
+    def __init__(
+        self,
+        servers: Sequence[str],
+        lifetime: float,
+        *,
+        validates: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``servers``: ``ip`` or ``ip:port``; empty = /etc/resolv.conf. ``validates``: their word about DNSSEC is believed.
+
+        Raises BadSetting.
+        """
         try:
-            self._resolver = dns.asyncresolver.Resolver(configure=not servers)
+            self._lookups = Lookups([_server(server) for server in servers], lifetime, validates=validates, clock=clock)
         except dns.resolver.NoResolverConfiguration:
             raise BadSetting("dns-servers: /etc/resolv.conf names no resolver, and the setting is empty") from None
-        if servers:
-            self._resolver.nameservers = [_server(server) for server in servers]
-        self._resolver.lifetime = lifetime
-        # Of the lifetime, so that a dead resolver leaves time for the next one.
-        self._resolver.timeout = min(lifetime / 2, 3.0)
-        self._resolver.cache = dns.resolver.LRUCache(100_000)
-        self._alive_until = 0.0
 
     async def find_hosts(self, domain: str) -> list[Host] | Ending:
         """The hosts that take mail for ``domain`` (ASCII), best first. Raises Unavailable when no resolver can be reached."""
-        answer = await self._ask(domain, dns.rdatatype.MX)
-        if isinstance(answer, Ending):
-            return answer
-        if not answer:
+        answer = await self._lookups.ask(domain.lower(), dns.rdatatype.MX)
+        if answer.trouble is not None:
+            return answer.trouble
+        if not answer.records:
             hosts = await self.find_addresses(domain)
             if not isinstance(hosts, Ending) and not hosts:
                 text = f"{domain} has no MX, no A and no AAAA record"
                 return Ending(State.DNS, Result.ERROR, code=554, status="5.1.2", text=text)
-            return hosts
-        exchanges = [(int(record.preference), random.random(), str(record.exchange).rstrip(".")) for record in answer]  # noqa: S311 - shuffling
-        if all(not name for _, _, name in exchanges):
-            text = f"{domain} accepts no mail (null MX)"
-            return Ending(State.DNS, Result.ERROR, code=556, status="5.1.10", text=text)
-        return await self._addresses_of([name for _, _, name in sorted(exchanges) if name], domain)
+        else:
+            shuffled = ((preference, random.random(), name) for preference, name in answer.records if name)  # noqa: S311
+            exchanges = sorted(shuffled)
+            if not exchanges:
+                text = f"{domain} accepts no mail (null MX)"
+                return Ending(State.DNS, Result.ERROR, code=556, status="5.1.10", text=text)
+            hosts = await self._addresses_of([name for _, _, name in exchanges], domain)
+        if answer.is_secure and not isinstance(hosts, Ending):
+            return [replace(host, is_proven=True) for host in hosts]
+        return hosts
 
     async def find_addresses(self, name: str) -> list[Host] | Ending:
-        """A and AAAA of one host; empty when it has none."""
-        four, six = await asyncio.gather(self._ask(name, dns.rdatatype.A), self._ask(name, dns.rdatatype.AAAA))
-        found = [Host(name, str(record.address)) for answer in (four, six) if isinstance(answer, list) for record in answer]
+        """A and AAAA of one host; empty when it has none. Raises Unavailable."""
+        key, a, aaaa = name.lower(), dns.rdatatype.A, dns.rdatatype.AAAA
+        four, six = self._lookups.peek(key, a), self._lookups.peek(key, aaaa)
+        if four is None and six is None:
+            four, six = await asyncio.gather(self._lookups.ask(key, a), self._lookups.ask(key, aaaa))
+        four = four or await self._lookups.ask(key, a)
+        six = six or await self._lookups.ask(key, aaaa)
+        found = [
+            Host(name, address, is_secure=answer.is_secure, alias_of=answer.alias_of)
+            for answer in (four, six)
+            for address in answer.records
+        ]
         if found:
             return found
-        troubles = [answer for answer in (four, six) if isinstance(answer, Ending)]
+        troubles = [answer.trouble for answer in (four, six) if answer.trouble is not None]
         return next((trouble for trouble in troubles if trouble.result is Result.TIMEOUT), troubles[0] if troubles else [])
+
+    async def find_texts(self, name: str) -> tuple[bytes, ...] | Ending:
+        """The TXT records of a name; empty when it has none. Raises Unavailable."""
+        answer = await self._lookups.ask(name.lower(), dns.rdatatype.TXT)
+        return answer.trouble or answer.records
+
+    async def find_tlsa(self, host: Host, port: int) -> Found | Ending | None:
+        """The validated TLSA records of a host (RFC 7672 2.2); None: it has none, or nothing about it is secure.
+
+        An Ending: they cannot be looked up or are forged, so nobody can tell that there are none. Raises Unavailable.
+        """
+        if host.is_secure:
+            bases = [host.alias_of, host.name] if host.alias_of else [host.name]
+        elif host.alias_of:
+            # The alias may be signed when what it leads to is not (RFC 7672 2.2.2).
+            alias = await self._lookups.ask(host.name.lower(), dns.rdatatype.CNAME)
+            if alias.is_broken:
+                return alias.trouble
+            bases = [host.name] if alias.is_secure else []
+        else:
+            bases = []
+        for base in bases:
+            answer = await self._lookups.ask(f"_{port}._tcp.{base.lower()}", dns.rdatatype.TLSA)
+            if answer.is_broken:
+                return answer.trouble
+            if answer.is_secure and answer.records:
+                return Found(base, answer.records)
+        return None
 
     async def _addresses_of(self, names: Sequence[str], domain: str) -> list[Host] | Ending:
         hosts: list[Host] = []
@@ -106,44 +150,6 @@ class Resolver:
         text = f"no mail exchanger of {domain} has an address: {', '.join(names)[:200]}"
         return Ending(State.DNS, Result.ERROR, code=554, status="5.4.4", text=text)
 
-    async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> list[Any] | Ending:
-        """The records; empty when the name has none of this kind."""
-        try:
-            answer = await self._resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
-        except dns.resolver.NXDOMAIN:
-            return Ending(State.DNS, Result.ERROR, code=554, status="5.1.2", text=f"{name} does not exist")
-        except _IMPOSSIBLE as error:
-            text = f"{name[:200]!r} is no name that DNS can hold: {error}"
-            return Ending(State.DNS, Result.ERROR, code=554, status="5.1.2", text=text)
-        except dns.resolver.NoNameservers as error:
-            if not _was_answered(error):
-                await self._check_reachable()
-            return Ending(State.DNS, Result.TIMEOUT, text=f"{name}: the name servers answer with a failure (SERVFAIL)")
-        except (dns.exception.DNSException, OSError) as error:
-            await self._check_reachable()
-            return Ending(State.DNS, Result.TIMEOUT, text=f"{name}: {type(error).__name__}: no answer")
-        return list(answer.rrset or [])
-
-    async def _check_reachable(self) -> None:
-        """Silence about one name is that domain's trouble; silence about the root is ours."""
-        if time.monotonic() < self._alive_until:
-            return
-        try:
-            await self._resolver.resolve(dns.name.root, dns.rdatatype.NS, raise_on_no_answer=False, lifetime=3.0)
-        except dns.resolver.NXDOMAIN:
-            pass
-        except (dns.exception.DNSException, OSError) as error:
-            if isinstance(error, dns.resolver.NoNameservers) and _was_answered(error):
-                self._alive_until = time.monotonic() + 10
-                return
-            raise Unavailable(f"no resolver answers: {error}") from None
-        self._alive_until = time.monotonic() + 10
-
-
-def _was_answered(error: dns.resolver.NoNameservers) -> bool:
-    """Did any resolver say anything (SERVFAIL, REFUSED)? Otherwise the trouble is ours: no way to any of them."""
-    return any(response is not None for *_, response in error.kwargs.get("errors", ()))
-
 
 def parse_literal(domain: str) -> str | None:
     """The address in ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``; None when the domain is a name."""
@@ -158,7 +164,8 @@ def decide_domain(recipient: Mailbox) -> str:
     return domain_to_ascii(recipient.domain)
 
 
-def is_allowed(address: str, allowed: Sequence[str]) -> bool:
+@lru_cache(maxsize=10_000)
+def is_allowed(address: str, allowed: tuple[str, ...]) -> bool:
     """May we connect to ``address`` on the word of DNS or of a message? Public addresses, and those in ``smtp-allow-private``."""
     ip = ipaddress.ip_address(address)
     mapped = getattr(ip, "ipv4_mapped", None)
@@ -171,6 +178,16 @@ def is_allowed(address: str, allowed: Sequence[str]) -> bool:
     if is_public:
         return True
     return any(ip in ipaddress.ip_network(network) for network in allowed if ip.version == ipaddress.ip_network(network).version)
+
+
+def is_own(address: str) -> bool:
+    """Is ``address`` a public one of this host's? Known for ten seconds."""
+    return _is_own(address, int(time.monotonic() / 10))
+
+
+@lru_cache(maxsize=10_000)
+def _is_own(address: str, _period: int) -> bool:
+    return ipaddress.ip_address(address).is_global and is_local(address)
 
 
 def is_local(address: str) -> bool:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.smtp_sender.policy import Policy
 from services.smtp_sender.protocol import Lost, ReplyProtocol
+from shared.mail.dsn import DsnRequest, render_mail_parameters, render_rcpt_parameters
 from shared.mail.reply import Reply
 from shared.wire.instructions import Security
 from shared.wire.result import Result, State
@@ -61,6 +63,8 @@ class Target:
     port: int
     source: str | None = None
     """Local address; None = the system chooses."""
+    helo: str | None = None
+    """The name to say in EHLO from there; None = the one of all sessions (``Manners``)."""
     security: Security = Security.OPPORTUNISTIC
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -68,6 +72,8 @@ class Target:
     auth_clear: bool = False
     certificate_name: str | None = None
     """Name that the certificate must be valid for; None = ``host``."""
+    policy: Policy | None = None
+    """What the domain demands of TLS, by DANE or MTA-STS; ``security`` has been raised to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class Envelope:
     size: int
     is_eight_bit: bool
     needs_utf8: bool
+    dsn: DsnRequest | None = None
+    """What the sender asks to be told; passed on to a peer with DSN."""
 
 
 @dataclass(slots=True)
@@ -181,7 +189,8 @@ class Session:
     def _check(self, envelope: Envelope) -> Ending | None:
         """What the peer's extensions do not allow is refused before anything is said (RFC 1870, 6152, 6531)."""
         limit = self.extensions.get("SIZE", "")
-        if limit.isascii() and limit.isdigit() and 0 < int(limit) < envelope.size:
+        # 20 digits at most (RFC 1870 4); Python refuses to read thousands.
+        if limit.isascii() and limit.isdigit() and len(limit) <= 20 and 0 < int(limit) < envelope.size:
             text = f"The message has {envelope.size} bytes, the host takes {limit}"
             return Ending(State.MAILFROM, Result.ERROR, code=552, status="5.3.4", text=text)
         if envelope.needs_utf8 and "SMTPUTF8" not in self.extensions:
@@ -200,13 +209,21 @@ class Session:
             line += " BODY=8BITMIME"
         if envelope.needs_utf8:
             line += " SMTPUTF8"
+        if "DSN" in self.extensions:
+            line += render_mail_parameters(envelope.dsn, is_null=not envelope.reverse_path)
+        return line
+
+    def _rcpt_command(self, envelope: Envelope) -> str:
+        line = f"RCPT TO:<{envelope.recipient}>"
+        if "DSN" in self.extensions:
+            line += render_rcpt_parameters(envelope.dsn, is_null=not envelope.reverse_path)
         return line
 
     async def _begin(self, envelope: Envelope) -> Ending | None:
         """MAIL, RCPT, DATA one by one; None when the peer waits for the content."""
         steps = (
             (State.MAILFROM, self._mail_command(envelope), self.timeouts.mail),
-            (State.RCPTTO, f"RCPT TO:<{envelope.recipient}>", self.timeouts.rcpt),
+            (State.RCPTTO, self._rcpt_command(envelope), self.timeouts.rcpt),
             (State.DATA, "DATA", self.timeouts.data),
         )
         for state, line, timeout in steps:
@@ -217,9 +234,9 @@ class Session:
 
     async def _begin_pipelined(self, envelope: Envelope) -> Ending | None:
         """The three commands in one write (RFC 2920 3.1); the first refusal counts."""
-        lines = f"{self._mail_command(envelope)}\r\nRCPT TO:<{envelope.recipient}>\r\nDATA\r\n"
+        lines = f"{self._mail_command(envelope)}\r\n{self._rcpt_command(envelope)}\r\nDATA\r\n"
         try:
-            self.protocol.send(lines.encode())
+            self.protocol.send(lines.encode(), replies=3)
         except Lost:
             self.is_usable = False
             return Ending(State.MAILFROM, Result.LOST)
@@ -251,7 +268,7 @@ class Session:
             else:
                 view = memoryview(content)
                 for start in range(0, len(view), CHUNK):
-                    self.protocol.send(bytes(view[start : start + CHUNK]))
+                    self.protocol.send(bytes(view[start : start + CHUNK]), replies=0)
                     await self.protocol.drain(self.limit(self.timeouts.block))
                 self.protocol.send(end)
         except TimeoutError:

@@ -17,6 +17,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import NameOID
 
+from services.smtp_sender.dane import Dane, find_matches
 from shared.trouble import BadSetting
 from shared.wire.times import render_time
 
@@ -54,8 +55,11 @@ class Tls:
         self._ciphers = {cipher["name"]: cipher for cipher in context.get_ciphers()}
         self._trusted = _load_trusted(ca_file)
 
-    def describe(self, connection: Any, host: str) -> dict[str, Any]:
-        """``cipher`` and ``certificate`` of an encrypted connection (an ``ssl.SSLObject``), as they stand in results."""
+    def describe(self, connection: Any, host: str, dane: Dane | None = None) -> dict[str, Any]:
+        """``cipher`` and ``certificate`` of an encrypted connection (an ``ssl.SSLObject``), as they stand in results.
+
+        Verified for ``host``, or by ``dane`` instead.
+        """
         described: dict[str, Any] = {}
         if current := connection.cipher():
             name, version, bits = current
@@ -69,16 +73,18 @@ class Tls:
             }
         if chain := _chain(connection):
             try:
-                described["certificate"] = describe_certificate(chain, self._trusted, host)
+                described["certificate"] = describe_certificate(chain, self._trusted, host, dane)
             except MALFORMED as error:
                 described["certificate"] = {"verified": False, "result": f"malformed: {str(error)[:200]}"}
         return described
 
 
-def describe_certificate(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate], host: str) -> dict[str, Any]:
-    """The first certificate of ``chain`` in the words of a result, verified against ``trusted`` for ``host``."""
+def describe_certificate(
+    chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate], host: str, dane: Dane | None = None
+) -> dict[str, Any]:
+    """The first certificate of ``chain`` in the words of a result, verified against ``trusted`` for ``host``, or by ``dane``."""
     leaf = chain[0]
-    result = verify(chain, trusted, host)
+    result = verify(chain, trusted, host) if dane is None else verify_dane(chain, dane)
     return {
         "notbefore": render_time(leaf.not_valid_before_utc),
         "notafter": render_time(leaf.not_valid_after_utc),
@@ -114,6 +120,15 @@ def verify(
             return f"issued for {', '.join(_alternative_names(leaf)) or 'no name'}, not for {host}"
         return f"not trusted: {str(error)[:200]}"
     return "ok"
+
+
+def verify_dane(chain: Sequence[x509.Certificate], dane: Dane, *, now: datetime | None = None) -> str:
+    """``ok``, or what is wrong in words, by TLSA records in place of the authorities that we trust (RFC 7672 3.1)."""
+    matches = find_matches(chain, dane.records)
+    if matches.is_end_entity:
+        return "ok"
+    results = [verify(chain, (anchor,), name, now=now) for anchor in matches.anchors for name in dane.names]
+    return "ok" if "ok" in results else next(iter(results), f"matches no TLSA record of {dane.base}")
 
 
 def _subject(host: str) -> verification.Subject:

@@ -204,6 +204,8 @@ class Consumer:
             IN_HAND.dec()
             HANDLE_SECONDS.observe(time.perf_counter() - began)
         await self._publisher.publish_surely(step.publications)
+        if step.confirmed is not None:
+            step.confirmed()
         self._acks.finish(frame.tag)
 
     async def _park(self, frame: Frame, reason: str) -> None:

@@ -1,17 +1,22 @@
-"""The order of work that all senders share: strategy not ours? → expired? → due? → an attempt → what becomes of the mail.
+"""The order of work that all senders share: strategy not ours? → made before? → expired? → due? → an attempt → what becomes of the mail.
 
 A sender is a function that makes one attempt and tells it; about retries it decides nothing.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 from prometheus_client import Counter, Gauge
 
 from shared.amqp.consumer import Frame
+from shared.amqp.notifying import Notifying
+from shared.amqp.once import Once
+from shared.delivery.finished import Finished
+from shared.delivery.journal import Done, Ended, Known
 from shared.delivery.outcome import Keys, Outcome, check_queues, conclude, hand_over, refuse
+from shared.delivery.patterns import Patterns
 from shared.delivery.schedule import decide_schedule
 from shared.delivery.settings import RetrySettings
 from shared.delivery.verdict import Failed, Retry, Sent
@@ -35,18 +40,6 @@ FAILED = Counter("failed_messages", "Messages failed for good")
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """An attempt that was made."""
-
-    attempt: Attempt
-    extracted: Mapping[str, Any] | None = None
-    """Of the content as sent; None when it did not come to that."""
-    size: int = 0
-    """Bytes of the content."""
-    with_smarthost: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Delivering:
     """The handler of a sender's queue."""
 
@@ -55,9 +48,12 @@ class Delivering:
     """The routing key that leads to the sender's queue."""
     attempt: Callable[[Message, Instructions], Awaitable[Finished]]
     """Makes one attempt. Raises Unavailable when the trouble is ours."""
+    once: Once
     settings: RetrySettings
     keys: Keys
     runtime: Runtime
+    notifying: Notifying
+    patterns: Patterns
 
     def __post_init__(self) -> None:
         """Show the counters from the start: a rate over one that appears with its first event misses that."""
@@ -72,14 +68,22 @@ class Delivering:
             instructions = parse_instructions(message)
             check_queues(instructions, self.keys)
         except InvalidProperty as reason:
-            return self._tell(message, refuse(message, reason, keys=self.keys, now=now, strategy=self.strategy))
+            outcome = refuse(message, reason, keys=self.keys, now=now, strategy=self.strategy, patterns=self.patterns)
+            self._tell(message, outcome)
+            return await self.notifying.add(message, outcome)
         if instructions.strategy not in (None, self.strategy):
             return hand_over(message, instructions.strategy, self.keys)
-        return await self._deliver(message, instructions, now)
+        known = self.once.look(frame, message)
+        if isinstance(known, Done):
+            return Step()
+        return await self._deliver(frame, message, instructions, known, now)
 
-    async def _deliver(self, message: Message, instructions: Instructions, now: datetime) -> Step:
+    async def _deliver(self, frame: Frame, message: Message, instructions: Instructions, known: Known, now: datetime) -> Step:
         schedule = decide_schedule(message, instructions, self.settings)
-        if schedule.is_over(message.attempt, now):
+        if isinstance(known, Ended):
+            # Under the id of its first life: what is told twice can be recognised.
+            message, finished = message.with_properties({"id": known.ident}), known.finished
+        elif schedule.is_over(message.attempt, now):
             finished = Finished(Attempt(State.PROCESS, Result.TIMEOUT, message.attempt, now, strategy=self.strategy))
         elif instructions.not_before is not None and instructions.not_before > now:
             encoding = self.keys.encoding
@@ -87,7 +91,7 @@ class Delivering:
         elif self.runtime.stopping.is_set():
             raise Unavailable("this process is being stopped")
         else:
-            finished = await self.attempt(message, instructions)
+            finished = await self.once.make(frame, message, known, lambda: self.attempt(message, instructions))
         outcome = conclude(
             message,
             finished.attempt,
@@ -97,10 +101,20 @@ class Delivering:
             now=datetime.now(UTC),
             extracted=finished.extracted,
             with_smarthost=finished.with_smarthost,
+            patterns=self.patterns,
+            host=finished.host,
         )
-        return self._tell(message, outcome, size=finished.size)
+        self._tell(message, outcome, size=finished.size)
+        step = await self.notifying.add(
+            message,
+            outcome,
+            extracted=finished.extracted,
+            is_handed_on=isinstance(outcome.verdict, Failed) and outcome.verdict.is_refusal and bool(instructions.outbound),
+            retry_until=schedule.deadline,
+        )
+        return replace(step, confirmed=partial(self.once.confirm, message.id, message.attempt))
 
-    def _tell(self, message: Message, outcome: Outcome, *, size: int = 0) -> Step:
+    def _tell(self, message: Message, outcome: Outcome, *, size: int = 0) -> None:
         attempt, verdict = outcome.attempt, outcome.verdict
         ATTEMPTS.labels(strategy=self.strategy, state=str(attempt.state), result=str(attempt.result)).inc()
         match verdict:
@@ -124,4 +138,3 @@ class Delivering:
             description=attempt.description,
             to=attempt.remote_ip,
         )
-        return outcome.step

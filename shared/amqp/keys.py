@@ -28,6 +28,7 @@ def outcome_keys(settings: BrokerSettings, *, retries: str) -> Keys:
         failure=settings.rabbitmq_failure,
         retries=retries,
         results=settings.rabbitmq_results,
+        dsn=settings.rabbitmq_dsn,
         record=settings.rabbitmq_record,
         strategies={"smtp": settings.rabbitmq_outbox, "seal": settings.rabbitmq_seal},
         reserved=frozenset(ours),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from shared.delivery.patterns import Match, Patterns
 from shared.delivery.schedule import Schedule
 from shared.delivery.texts import fill_in
 from shared.delivery.verdict import Failed, Retry, Sent, Verdict, decide
@@ -27,6 +28,7 @@ class Keys:
     failure: str = "failure"
     retries: str = "retries"
     results: str = ""
+    dsn: str = "dsn"
     record: str = "record"
     strategies: Mapping[str, str] = field(default_factory=lambda: dict(zip(STRATEGIES, ("outbox", "seal"), strict=True)))
     """Strategy → key of its queue."""
@@ -38,7 +40,7 @@ class Keys:
     @property
     def published(self) -> tuple[str, ...]:
         """Every key that an outcome may be published to."""
-        keys = (self.success, self.failure, self.retries, self.results, self.record, *self.strategies.values())
+        keys = (self.success, self.failure, self.retries, self.results, self.dsn, self.record, *self.strategies.values())
         return tuple(key for key in keys if key)
 
 
@@ -49,6 +51,8 @@ class Outcome:
     verdict: Verdict
     attempt: Attempt
     step: Step
+    match: Match | None = None
+    """What the response patterns said about the attempt."""
 
 
 def conclude(
@@ -61,27 +65,71 @@ def conclude(
     now: datetime,
     extracted: Mapping[str, Any] | None = None,
     with_smarthost: bool = False,
+    patterns: Patterns | None = None,
+    host: str | None = None,
 ) -> Outcome:
-    """What becomes of ``message`` after ``attempt``. ``extracted``: of the content as sent, when it was at hand."""
-    verdict = decide(attempt, ident=message.id, schedule=schedule, now=now, with_smarthost=with_smarthost)
+    """What becomes of ``message`` after ``attempt``. ``extracted``: of the content as sent, when it was at hand.
+
+    ``patterns``: the response patterns in force; ``host``: name of the next hop, for their conditions.
+    """
+    match = find_match(message, instructions, attempt, patterns, host=host)
+    attempt = apply_match(attempt, match)
+    verdict = decide(attempt, ident=message.id, schedule=schedule, now=now, with_smarthost=with_smarthost, match=match)
     if attempt.state is State.MESSAGE and attempt.result in (Result.TIMEOUT, Result.LOST, Result.INVALID):
         attempt = replace(attempt, possible_duplicate=True)
     told = fill_in(attempt, permanent=isinstance(verdict, Failed) and verdict.is_refusal)
-    after = _with_attempt(message, told, extracted)
+    after = _with_tags(_with_attempt(message, told, extracted), match)
     if isinstance(verdict, Retry):
-        return Outcome(verdict, told, _retry(after, verdict, instructions, schedule, keys))
+        return Outcome(verdict, told, _retry(after, verdict, instructions, schedule, keys), match)
     if isinstance(verdict, Failed) and verdict.is_refusal and instructions.outbound:
-        return Outcome(verdict, told, _hand_on(after, instructions, schedule, keys))
-    return Outcome(verdict, told, _final(after, instructions.queues, keys, is_sent=isinstance(verdict, Sent)))
+        return Outcome(verdict, told, _hand_on(after, instructions, schedule, keys), match)
+    return Outcome(verdict, told, _final(after, instructions.queues, keys, is_sent=isinstance(verdict, Sent)), match)
 
 
-def refuse(message: Message, reason: InvalidProperty, *, keys: Keys, now: datetime, strategy: str = "smtp") -> Outcome:
+def find_match(
+    message: Message, instructions: Instructions, attempt: Attempt, patterns: Patterns | None, *, host: str | None = None
+) -> Match | None:
+    """What the ``patterns`` say about an attempt to send ``message`` to the next hop named ``host``."""
+    if patterns is None:
+        return None
+    tags = message.document.get("tags")
+    named = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else ()
+    return patterns.find(attempt, destination=instructions.recipient.domain, host=host, tags=named)
+
+
+def apply_match(attempt: Attempt, match: Match | None) -> Attempt:
+    """The attempt with what the response patterns say about it."""
+    if match is None:
+        return attempt
+    return replace(
+        attempt,
+        bounce_class=None if match.bounce_class is None else str(match.bounce_class),
+        fatal=match.fatal,
+        individual=match.individual,
+        strange=match.strange,
+        greylisted=match.greylisted,
+        fallback=match.fallback,
+        properties=match.properties,
+    )
+
+
+def refuse(
+    message: Message,
+    reason: InvalidProperty,
+    *,
+    keys: Keys,
+    now: datetime,
+    strategy: str = "smtp",
+    patterns: Patterns | None = None,
+) -> Outcome:
     """The outcome for a message that cannot be sent because of what it says: ``process``/``invalid``."""
     attempt = Attempt(
         State.PROCESS, Result.INVALID, message.attempt, now, 554, "5.5.2", description=str(reason), strategy=strategy
     )
+    match = None if patterns is None else patterns.find(attempt)
+    attempt = apply_match(attempt, match)
     step = _final(_with_attempt(message, attempt, None), _usable_queues(message, keys), keys, is_sent=False)
-    return Outcome(Failed(is_refusal=True), attempt, step)
+    return Outcome(Failed(is_refusal=True), attempt, step, match)
 
 
 def check_queues(instructions: Instructions, keys: Keys) -> None:
@@ -114,6 +162,14 @@ def _with_attempt(message: Message, attempt: Attempt, extracted: Mapping[str, An
             known[name] = None
     results = [*message.results, attempt.to_document()]
     return message.with_properties({"results": results, "extracted": known})
+
+
+def _with_tags(message: Message, match: Match | None) -> Message:
+    if match is None or not match.tags:
+        return message
+    tags = message.document.get("tags")
+    known = tags if isinstance(tags, list) else []
+    return message.with_properties({"tags": [*known, *(tag for tag in match.tags if tag not in known)]})
 
 
 def _retry(message: Message, verdict: Retry, instructions: Instructions, schedule: Schedule, keys: Keys) -> Step:

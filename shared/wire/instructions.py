@@ -6,15 +6,19 @@ A property of an impossible type or value, or one that this version cannot honou
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.mail.address import InvalidAddress, Mailbox, parse_mailbox
+from shared.mail.dsn import DsnRequest, parse_dsn_request
+from shared.mail.edits import HeaderEdits, parse_edits
+from shared.mail.signing import SigningRequest, parse_signing
 from shared.wire.message import Message
 from shared.wire.times import parse_time
 
+T = TypeVar("T")
 STRATEGIES = ("smtp", "seal")
 """The delivery strategies there are."""
 
@@ -46,7 +50,7 @@ class Smarthost:
     hostname: str
     port: int = 25
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,14 @@ class Instructions:
     queues: Mapping[str, str | None]
     """``queues``: routing keys of this message; None = publish nowhere."""
     priority: int | None
+    pool: str | None = None
+    """Name of a pool of source addresses; ``ips`` wins over it."""
+    edits: HeaderEdits | None = None
+    """``headers``."""
+    signing: tuple[SigningRequest, ...] = ()
+    """``dkim``."""
+    dsn: DsnRequest | None = None
+    """``dsn``: of what the sender wants to be notified."""
 
 
 def parse_instructions(message: Message) -> Instructions:
@@ -95,6 +107,10 @@ def parse_instructions(message: Message) -> Instructions:
         intervals=_intervals(document),
         queues=_queues(document),
         priority=_whole(document, "priority", most=255),
+        pool=_pool(document),
+        edits=_parsed(parse_edits, document.get("headers")),
+        signing=_parsed(parse_signing, document.get("dkim")),
+        dsn=_parsed(parse_dsn_request, document.get("dsn")),
     )
 
 
@@ -109,9 +125,24 @@ def parse_not_before(document: Mapping[str, Any]) -> datetime | None:
 
 
 def _refuse_unbuilt(document: Mapping[str, Any]) -> None:
-    for name in ("dkim", "data", "headers", "inlinecss", "pool", "dsn"):
+    for name in ("data", "inlinecss"):
         if document.get(name):
             raise InvalidProperty(f"{name}: this version cannot honour it yet; leave it out, or the mail is not sent")
+
+
+def _parsed(parse: Callable[[Any], T], value: Any) -> T:
+    """What ``parse`` makes of a property, empty = absent; its ValueError names the property already."""
+    try:
+        return parse(value or None)
+    except ValueError as error:
+        raise InvalidProperty(str(error)) from None
+
+
+def _pool(document: Mapping[str, Any]) -> str | None:
+    name = document.get("pool") or None
+    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 200):
+        raise _invalid("pool", name, "the name of a pool, a text of 1 to 200 characters")
+    return name
 
 
 def _check_untyped(document: Mapping[str, Any]) -> None:

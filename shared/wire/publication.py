@@ -1,6 +1,6 @@
 """What a handler decides: messages to publish. A value; only the consumer loop acts on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,3 +39,5 @@ class Step:
     """What becomes of one message: publish all of these, then it is done."""
 
     publications: tuple[Publication, ...] = ()
+    confirmed: Callable[[], None] | None = None
+    """Called when every publication is confirmed, before the message is acked. Must not raise."""

@@ -122,13 +122,6 @@ def test_no_mail_is_smuggled_in(inbox: Inbox, amqp: str, sequence: bytes) -> Non
     assert take_messages(amqp, "inbox") == []
 
 
-def test_headers_that_would_be_instructions_are_not_ignored(inbox: Inbox, amqp: str) -> None:
-    with inbox.hello().begin() as client:
-        client.send(b"Subject: x\r\nX-MQ-MaxAttempts: 1\r\n\r\nx-mq-tag: in the body\r\n.\r\n")
-        assert client.reply().startswith("554 5.5.4 ")
-    assert take_messages(amqp, "inbox") == []
-
-
 @pytest.mark.parametrize("command", ["EHLO client.example", "HELO client.example", "STARTTLS", "DATA"])
 def test_input_behind_a_command_that_must_be_the_last_of_its_group(inbox: Inbox, command: str) -> None:
     with inbox.hello() as client:

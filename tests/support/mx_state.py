@@ -30,6 +30,8 @@ class MxOptions:
     """Octets announced and enforced; None: neither."""
     users: Mapping[str, str] = field(default_factory=dict)
     """Name to password; AUTH is offered when there are any."""
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
+    """Of AUTH, as offered; ``CRAM-MD5`` is understood too."""
     auth_required: bool = False
     auth_only_under_tls: bool = False
     messages_per_connection: int | None = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -77,7 +79,7 @@ class MxSession(SmtpConnection):
             "DSN": options.dsn,
             "ENHANCEDSTATUSCODES": True,
             "STARTTLS": self._mx.tls is not None and not self._facts.tls,
-            "AUTH PLAIN LOGIN": self._offers_auth,
+            f"AUTH {' '.join(options.mechanisms)}": self._offers_auth,
         }
         return [keyword for keyword, is_offered in offered.items() if is_offered]
 
@@ -100,12 +102,15 @@ class MxSession(SmtpConnection):
         _, mechanism, initial = [*line.split(" ", 2), "", ""][:3]
         if not self._offers_auth or not self._extended or self._facts.auth_user or self._in_mail:
             self._say("503 5.5.1 No AUTH here and now")
+        elif mechanism.upper() not in self._mx.options.mechanisms:
+            self._say(f"504 5.5.4 {' or '.join(self._mx.options.mechanisms)}")
         elif mechanism.upper() == "PLAIN":
             self._ask("", self._auth_plain, initial)
         elif mechanism.upper() == "LOGIN":
             self._ask("Username:", self._auth_login, initial)
         else:
-            self._say("504 5.5.4 PLAIN or LOGIN")
+            challenge = f"<{secrets.token_hex(8)}@{self._mx.options.hostname}>"
+            self._ask(challenge, lambda answer: self._auth_cram(challenge, answer))
 
     def _ask(self, prompt: str, answer: Callable[[str], None], initial: str = "") -> None:
         def take(line: str) -> None:
@@ -127,7 +132,14 @@ class MxSession(SmtpConnection):
     def _auth_login(self, user: str) -> None:
         self._ask("Password:", lambda password: self._check(user, password))
 
-    def _check(self, user: str, password: str) -> None:
+    def _auth_cram(self, challenge: str, answer: str) -> None:
+        """RFC 2195."""
+        user, _, digest = answer.rpartition(" ")
+        password = self._mx.options.users.get(user, "")
+        right = hmac.new(password.encode(), challenge.encode(), "md5").hexdigest() == digest
+        self._check(user, password if right else None)
+
+    def _check(self, user: str, password: str | None) -> None:
         right = user in self._mx.options.users and self._mx.options.users[user] == password
         usual = b"235 2.7.0 Authenticated\r\n" if right else b"535 5.7.8 Wrong user or password\r\n"
         if self._respond(State.AUTH, usual):

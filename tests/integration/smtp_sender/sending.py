@@ -10,10 +10,14 @@ from typing import Any
 from services.smtp_sender.handler import Courier
 from services.smtp_sender.opening import Manners
 from services.smtp_sender.pool import Limits, Pool
+from services.smtp_sender.pool_book import PoolBook
 from services.smtp_sender.route import Resolver
+from services.smtp_sender.session import Timeouts
 from services.smtp_sender.settings import ServiceSettings
 from services.smtp_sender.tls import Tls
-from shared.amqp.delivering import Finished
+from services.smtp_sender.wiring import make_courier
+from shared.delivery.finished import Finished
+from shared.delivery.patterns_file import load_patterns
 from shared.storage.contents import Contents
 from shared.storage.payloads import MissingPayload
 from shared.trouble import Unavailable
@@ -68,22 +72,26 @@ async def desk(
     mx: ScriptedMx | None = None,
     ca: Path | None = None,
     limits: Limits | None = None,
+    timeouts: Timeouts = SHORT,
+    name_server: str = "",
     **settings: Any,
 ) -> AsyncIterator[Desk]:
-    """A desk; x.example leads to ``mx`` as mx.example when there is one."""
+    """A desk; x.example leads to ``mx`` as mx.example when there is one. ``name_server``: another one than the zone's."""
     records: dict[str, Any] = dict(zone or {})
     if mx is not None:
         records |= {"x.example": {"MX": "10 mx.example"}, "mx.example": {"A": mx.host}}
         settings = {"smtp_port": mx.port, "smtp_allow_private": LOOPBACK} | settings
     settings = {"smtp_hostname": "me.example", "smtp_connect_timeout": 1} | settings
     given = ServiceSettings.model_validate(settings)
-    pool = Pool(limits or Limits(20, 100, 5.0), Manners("me.example", Tls(str(ca) if ca else ""), SHORT))
+    pool = Pool(limits or Limits(20, 100, 5.0), Manners("me.example", Tls(str(ca) if ca else ""), timeouts))
     store = Store()
     contents = Contents(store, "", domain="me.example")  # type: ignore[arg-type] # only fetch is used
     async with ZoneServer(records) as dns:
-        resolver = None if given.smtp_sink_address else Resolver((dns.address,), 1.0)
+        resolver = None if given.smtp_sink_address else Resolver((name_server or dns.address,), 1.0)
         try:
-            yield Desk(Courier(given, pool, resolver, contents), pool, store, dns)
+            patterns = load_patterns(given.response_patterns)
+            courier = make_courier(given, pool, resolver, contents, book=PoolBook(given), patterns=patterns)
+            yield Desk(courier, pool, store, dns)
         finally:
             await pool.close()
 

@@ -18,6 +18,9 @@ def test_the_callers_settings_win_over_the_stacks_own() -> None:
         **OWN,
         "STORAGE_URL": "s3://bucket",
         "OUTBOUND_SEAL_ADDR": "http://seal",
+        "JOURNAL_DIR": "/x/.run/journal",
+        "POOLS_SNAPSHOT": "/x/.run/pools.json",
+        "ROUTER_SNAPSHOT": "/x/.run/rules.json",
     }
 
 

@@ -18,7 +18,7 @@ def test_from_the_settings() -> None:
     assert (keys.success, keys.failure, keys.results, keys.retries, keys.record) == ("ok", "", "all", "again", "record")
     assert keys.strategies == {"smtp": "outbox", "seal": "s"}
     assert keys.encoding == "gzip"
-    assert keys.published == ("ok", "again", "all", "record", "outbox", "s")
+    assert keys.published == ("ok", "again", "all", "dsn", "record", "outbox", "s")
 
 
 def test_every_key_of_the_topology_that_feeds_one_of_our_queues_is_reserved() -> None:
