@@ -48,8 +48,9 @@ def _run(console: Console, folder: Path) -> int:
     with Internet(folder, notify=f"http://{http_address}/v1/messages") as internet:
         settings = {"HTTP_LISTEN": http_address, "RETRY_INTERVAL": RETRY_INTERVAL, **internet.settings}
         with TemporaryStack(settings, below=ROOT / ".run", say=say) as stack:
+            handed_in = sum(1 for mail in MAILS if mail.way)
             console.print(
-                f"[bold]Sending[/] {sum(1 for mail in MAILS if mail.way)} mails by SMTP, HTTP and AMQP; the seal service will add its own"
+                f"[bold]Sending[/] {handed_in} mails by SMTP, HTTP and AMQP; a bounce and a notification will come of them"
             )
             store_rules(stack.env["HTTP_ADDRESS"])
             send_all(MAILS, stack.env)
@@ -94,7 +95,7 @@ def _show(console: Console, seen: Seen) -> None:
         row = find_row(seen, mail)
         attempts = "\n".join(spell_attempts(row)) if row else "none"
         reply = row["results"][-1].get("description", "") if row else ""
-        table.add_row(mail.way or "seal", mail.recipient, mail.story, attempts, row["status"] if row else "?", reply)
+        table.add_row(mail.way or "-", mail.recipient, mail.story, attempts, row["status"] if row else "?", reply)
     console.print(table)
     for title, mail in (("success", MAILS[3]), ("failures", MAILS[5])):
         result = find_result(seen, mail)

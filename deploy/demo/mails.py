@@ -13,10 +13,12 @@ ZONE = {
     "no-mail.example": {"MX": "0 ."},
     "hospital.example": {"MX": [(10, "mx.hospital.example")]},
     "mx.hospital.example": {"A": "127.0.1.5"},
+    "shop.example": {"MX": [(10, "mx.shop.example")]},
+    "mx.shop.example": {"A": "127.0.1.6"},
 }
 """The local internet: domains, their mail hosts and addresses. Every other name does not exist."""
 
-MX_ADDRESSES = ("127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4", "127.0.1.5")
+MX_ADDRESSES = ("127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4", "127.0.1.5", "127.0.1.6")
 
 SENDER = "news@shop.example"
 SEAL_NOTIFIER = "no-reply@seal.example"
@@ -41,7 +43,7 @@ class Expected:
 
     recipient: str
     way: str
-    """``smtp``, ``http`` or ``amqp``: how it is handed in; "" = the seal service's own notification."""
+    """``smtp``, ``http`` or ``amqp``: how it is handed in; "" = nobody did: the pipeline or the seal service made it."""
     story: str
     attempts: tuple[str, ...]
     """``state/result/code`` of every attempt."""
@@ -71,4 +73,5 @@ MAILS = (
     Expected("somebody@no-mail.example", "http", "domain without mail", ("dns/error/556",), copies=0),
     Expected("ok+patient@hospital.example", "http", "sealed", ("message/accepted/250",), strategy="seal"),
     Expected("ok+patient@hospital.example", "", "the seal service's notification", ("message/accepted/250",)),
+    Expected(SENDER, "", "a report to the sender of the refused SMTP mail", ("message/accepted/250",)),
 )
