@@ -27,6 +27,7 @@ run() {
 # --- Debian packages
 
 has_any() { for path in "$@"; do [ -x "$path" ] && return 0; done; return 1; }
+find_library() { find /usr/lib /usr/lib64 -maxdepth 2 -name "$1" 2>/dev/null | head -n 1; }
 
 # find_missing PURPOSE...: the packages that these purposes need and whose programs are not here.
 find_missing() {
@@ -47,6 +48,9 @@ find_missing() {
             has_any /usr/bin/curl || say curl
             has_any /usr/bin/strace || say strace
             has_any /usr/bin/memcached || say memcached
+            has_any /usr/sbin/dnsmasq || say dnsmasq-base
+            has_any /usr/sbin/unbound || say unbound
+            [ -e "$(find_library libnss_wrapper.so)" ] || say libnss-wrapper
             for server in proxy account container object; do
                 has_any /usr/bin/swift-$server-server || say swift-$server
             done
@@ -94,6 +98,44 @@ need_packages() {
     fi
     say "Debian packages: installing $*"
     install_packages "$@" >>"$log" 2>&1 </dev/null || say "Debian packages: apt-get reports trouble (see $log)"
+}
+
+# --- Exim: unpacked, not installed, because Debian's package would replace Postfix (both are the mail-transport-agent)
+
+exim=.run/packages/exim4
+
+download_exim() {
+    (cd .run/packages && rm -f exim4-daemon-light_* && apt-get -q download exim4-daemon-light && mv exim4-daemon-light_* exim4.deb)
+}
+
+# Its content alone: the program is set-user-ID root in the package, and here it runs as whoever starts it.
+unpack_exim() {
+    dpkg-deb --fsys-tarfile $exim.deb | tar -x -O ./usr/sbin/exim4 >$exim.new && chmod 755 $exim.new && mv $exim.new $exim
+}
+
+# missing_libraries: the packages of the libraries that Exim needs, when it does not find them all.
+missing_libraries() {
+    ldd $exim | grep -q "not found" || return 0
+    dpkg-deb -f $exim.deb Depends | tr , '\n' | awk '$1 ~ /^lib/ { print $1 }'
+}
+
+need_exim() {
+    if ! [ -x $exim ]; then
+        if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+            refuse "Missing on this machine: Exim as $exim. Put the program of Debian's exim4-daemon-light there, then run this again."
+        fi
+        say "Debian packages: unpacking exim4-daemon-light into .run/packages"
+        mkdir -p .run/packages
+        if ! download_exim >>"$log" 2>&1 </dev/null; then
+            may_install || refuse "exim4-daemon-light cannot be downloaded (see $log). Run: sudo apt-get update, then this again."
+            run "Updating the lists of packages" apt update
+            run "Downloading exim4-daemon-light" download_exim
+        fi
+        run "Unpacking exim4-daemon-light" unpack_exim
+    fi
+    # shellcheck disable=SC2046 # names of packages, to be split
+    need_packages $(missing_libraries)
+    ! ldd $exim | grep "not found" >>"$log" || run "Finding the libraries of Exim" false
 }
 
 # --- Python
@@ -157,6 +199,9 @@ need_packages $missing
 missing=$(find_missing "$@")
 # shellcheck disable=SC2086,SC2116
 [ -z "$missing" ] || run "Installing $(echo $missing)" false
+case " $* " in
+*" test "*) need_exim ;;
+esac
 
 if ! $has_venv; then
     # shellcheck disable=SC2046

@@ -6,8 +6,11 @@
 (a) smtp-source → smtp-inbox → router → smtp-sender → sink, every result recorded in Postgres and taken from ``success``
 (b) JSON published to the exchange ``outbox``, confirmed → smtp-sender → sink, the same records and results
 (c) smtp-source → Postfix (Debian's, a private instance) → sink
+(d) as (b), and every mail gets a DKIM signature (RSA-2048)
+(e) JSON to 1,000 domains, queued before smtp-sender starts → smtp-sender, which looks up their MX → a host for each domain;
+    then the same with a tarpit for one of them, which greets and is silent ever after: what do the others lose?
 
 All as durable as they come: persistent messages in quorum queues, confirms, fsync on, nothing tuned against safety. A
-round counts only if the sink's ledger shows every mail exactly once and, for (a) and (b), Postgres holds a final row
-and ``success`` has given a result for every mail.
+round counts only if the sink's ledger shows every mail exactly once (those to the tarpit may wait), Postgres holds a final
+row and ``success`` has given a result for every mail of ours, and every mail of (d) is signed.
 """

@@ -15,10 +15,12 @@ from rich.console import Console
 from deploy.stack.places import ROOT, StackError
 from deploy.stack.services import parse_scale
 from tests.bench import load, machine, postfix, report
+from tests.bench.domains import measure_crowd
+from tests.bench.figures import Measured
 from tests.bench.markdown import render_markdown
-from tests.bench.memory import Footprint, measure_memory
+from tests.bench.memory import measure_loaded, measure_memory
 from tests.bench.opening import open_stage
-from tests.bench.plan import SIZES, WAYS, make_plan
+from tests.bench.plan import MANY, OUR_WAYS, SIZES, WAYS, make_crowds, make_plan
 from tests.bench.rounds import Round, Stage, run_round
 
 _FOLDER = ROOT / ".run" / "bench"
@@ -32,12 +34,12 @@ def _read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=tests.bench.__doc__, formatter_class=form)
     add = parser.add_argument
     add("--rounds", type=int, default=3, help="rounds of each way and size; medians are shown (default: 3)")
-    add("--quick", action="store_true", help="one round, a fifth of the messages")
-    add("--only", default=",".join(WAYS), metavar="a,b,c", help="these ways only")
+    add("--quick", action="store_true", help="one round, a fifth of the messages, a tenth in (e)")
+    add("--only", default=",".join(WAYS), metavar=",".join(WAYS), help="these ways only; (e) alone takes half of the time")
     add("--size", default=",".join(map(str, SIZES)), metavar="5,100", help="these sizes only, KB")
     add("--scale", default="", metavar="smtp-sender=2", help="more copies of our processes")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of our processes; repeatable")
-    add("--no-memory", action="store_true", help="leave out idle memory and the mail of 20 MB")
+    add("--no-memory", action="store_true", help="leave out idle memory and the mails of 20 MB")
     add("--keep", action="store_true", help="keep the folder with all logs, ledgers and data")
     add("--save", action="store_true", help="write docs/bench.json, .md and .svg too")
     given = parser.parse_args()
@@ -47,6 +49,8 @@ def _read_arguments() -> argparse.Namespace:
     given.sizes = [int(size) if size.isdecimal() else 0 for size in given.size.split(",")]
     if set(given.sizes) - set(SIZES):
         parser.error(f"--size {given.size!r}: expected some of {','.join(map(str, SIZES))}")
+    if MANY not in given.ways and not make_plan(given.ways, given.sizes, 1, quick=given.quick):
+        parser.error(f"--only {given.only!r} --size {given.size!r}: there is no such mail")
     if any("=" not in setting for setting in given.set):
         parser.error("--set: expected NAME=VALUE")
     given.settings = dict(setting.split("=", 1) for setting in given.set)
@@ -63,7 +67,7 @@ def main() -> int:
     """Measure, tell, write down; 0 when every round counts, whatever the figures say."""
     given = _read_arguments()
     if "c" in given.ways and os.geteuid() != 0:
-        print("Postfix must be started by root: run this as root, or without Postfix: python -m tests.bench --only a,b")
+        print("Postfix must be started by root: run this as root, or without Postfix: python -m tests.bench --only a,b,d,e")
         return 2
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -82,16 +86,11 @@ def main() -> int:
 
 
 def _measure(given: argparse.Namespace, console: Console, say: Any) -> tuple[dict[str, Any], bool]:
-    ours = bool({"a", "b"} & set(given.ways))
+    ours = bool(OUR_WAYS & set(given.ways))
     say("Starting " + " and ".join((["RabbitMQ, Postgres, our processes"] if ours else []) + ["Postfix"] * ("c" in given.ways)))
-    footprint: Footprint | None = None
-    rounds: list[Round] = []
     with open_stage(given.ways, given.settings, given.copies, say, keep=given.keep) as stage:
         described = machine.describe(stage.folder, stage.stack)
-        if ours and not given.no_memory:
-            say("Memory: idle, then a mail of 20 MB")
-            footprint = measure_memory(stage)
-        rounds = _run(given, stage, say)
+        measured = _measure_all(given, stage, say, with_memory=ours and not given.no_memory)
     options = {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
         "rounds": 1 if given.quick else given.rounds,
@@ -102,9 +101,28 @@ def _measure(given: argparse.Namespace, console: Console, say: Any) -> tuple[dic
         "publishes in flight": load.WINDOW,
         "postfix deliveries at once": postfix.CONCURRENCY,
     }
-    report.print_report(console, described, rounds, footprint)
-    is_whole = not any(one.faults for one in rounds) and not (footprint and footprint.faults)
-    return report.render_json(described, options, rounds, footprint), is_whole
+    report.print_report(console, described, measured)
+    return report.render_json(described, options, measured), not any(measured.find_faults())
+
+
+def _measure_all(given: argparse.Namespace, stage: Stage, say: Any, *, with_memory: bool) -> Measured:
+    """In this order: fresh processes, rounds, processes that have worked, many domains."""
+    footprint = loaded = None
+    if with_memory:
+        say("Memory: idle, then a mail of 20 MB")
+        footprint = measure_memory(stage)
+    rounds = _run(given, stage, say)
+    crowds = []
+    if not any(one.is_stuck for one in rounds):
+        if with_memory:
+            say("Memory: a mail of 20 MB among many of 5 KB")
+            loaded = measure_loaded(stage, quick=given.quick)
+            say(f"smtp-sender: {loaded.octets / 1e6:.0f} MB at the peak")
+        for crowd in make_crowds(quick=given.quick) if MANY in given.ways else ():
+            crowds.append(measure_crowd(crowd, stage))
+            told = f"; DOES NOT COUNT: {', '.join(crowds[-1].faults)}" if crowds[-1].faults else ""
+            say(f"{crowd.title}: {crowd.messages:,} mails, {crowds[-1].rate:,.0f}/s to those that are well{told}")
+    return Measured(rounds, footprint, loaded, crowds)
 
 
 def _run(given: argparse.Namespace, stage: Stage, say: Any) -> list[Round]:
@@ -127,10 +145,12 @@ def _write(result: dict[str, Any], say: Any, *, save: bool) -> None:
     for folder in (_FOLDER, _DOCS) if save else (_FOLDER,):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        told = f"written: {folder}/bench.json"
         if result["figures"]:
             (folder / "bench.md").write_text(render_markdown(result))
             draw(result, folder / "bench.svg")
-        say(f"written: {folder}/bench.json, .md and .svg")
+            told += ", .md and .svg"
+        say(told)
 
 
 if __name__ == "__main__":

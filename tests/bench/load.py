@@ -7,8 +7,9 @@ import sys
 import time
 from dataclasses import dataclass
 
-from tests.bench.plan import Job
+from tests.bench.plan import Crowd, Job
 from tests.bench.publisher import SENDER
+from tests.bench.signing import SIGNED_SENDER
 
 SESSIONS = 20
 """SMTP sessions at once; each is kept for many mails."""
@@ -84,6 +85,16 @@ def start_smtp_source(address: str, job: Job, sessions: int = SESSIONS) -> Load:
 
 
 def start_publisher(url: str, job: Job) -> Load:
-    """Publish the mails of ``job`` to the exchange ``outbox``."""
-    what = ["--messages", str(job.messages), "--size", str(job.octets), "--domain", job.domain, "--window", str(WINDOW)]
-    return Load([sys.executable, "-m", "tests.bench.publisher", url, *what], tells=True)
+    """Publish the mails of ``job`` to the exchange ``outbox``; those of (d) from the domain that there is a key for."""
+    sender = SIGNED_SENDER if job.way == "d" else SENDER
+    return _start_publisher(url, job.messages, job.octets, job.domain, "--sender", sender, "--large", str(job.large))
+
+
+def start_crowd(url: str, crowd: Crowd) -> Load:
+    """Publish the mails of ``crowd`` to the exchange ``outbox``."""
+    return _start_publisher(url, crowd.messages, crowd.octets, crowd.parent, "--domains", str(crowd.domains))
+
+
+def _start_publisher(url: str, messages: int, octets: int, domain: str, *options: str) -> Load:
+    what = ["--messages", str(messages), "--size", str(octets), "--domain", domain, "--window", str(WINDOW)]
+    return Load([sys.executable, "-m", "tests.bench.publisher", url, *what, *options], tells=True)

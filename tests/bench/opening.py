@@ -11,9 +11,11 @@ from pathlib import Path
 
 from deploy.stack.places import HOST, free_ports
 from deploy.stack.temporary import TemporaryStack
+from tests.bench.plan import OUR_WAYS
 from tests.bench.postfix import Postfix
 from tests.bench.records import Records
 from tests.bench.rounds import Stage
+from tests.bench.signing import SigningKey
 from tests.support.waiting import wait_until
 
 _BELOW = Path("/var/tmp")  # noqa: S108 - a folder of our own in it; unlike /tmp always on disk (file-hierarchy(7))
@@ -34,11 +36,12 @@ def open_stage(
     sink_port, postfix_port = free_ports(2)
     stage = Stage(folder, f"{HOST}:{sink_port}", say)
     try:
-        if "c" in ways and not {"a", "b"} & set(ways):
+        if not OUR_WAYS & set(ways):
             with _postfix(folder, postfix_port, stage.sink) as postfix:
                 yield Stage(folder, stage.sink, say, postfix=postfix)
             return
-        given = {"SMTP_SINK_ADDRESS": stage.sink, "SMTP_HOSTNAME": "bench.example", **settings}
+        key = SigningKey(folder)
+        given = {"SMTP_SINK_ADDRESS": stage.sink, "SMTP_HOSTNAME": "bench.example", "DKIM_KEYS": str(key.file), **settings}
         with (
             TemporaryStack(given, scale=scale, below=folder, say=lambda line: say(f"  {line}")) as stack,
             _drain(stack, folder) as (pid, results),
@@ -46,7 +49,7 @@ def open_stage(
         ):
             records = Records.of(stack, results)
             with records.database:
-                yield Stage(folder, stage.sink, say, stack, records, pid, postfix)
+                yield Stage(folder, stage.sink, say, stack, records, pid, postfix, key)
     finally:
         if keep:
             say(f"kept: {folder}")

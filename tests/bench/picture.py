@@ -1,4 +1,4 @@
-"""The picture: messages per second and CPU per message, side by side."""
+"""The picture: messages per second and CPU per message, side by side; below, the bars that the figures must reach."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +12,10 @@ mpl.rcParams["svg.hashsalt"] = "mailwarren"  # the same figures make the same fi
 from matplotlib import pyplot  # noqa: E402 - the back-end is chosen before
 from matplotlib.axes import Axes  # noqa: E402
 
-_SHORT = {"a": "SMTP in", "b": "JSON in", "c": "Postfix"}
-_RATE_COLORS = {"a": "#1f6f8b", "b": "#3fa7a0", "c": "#9a9a9a"}
+_SHORT = {"a": "SMTP in", "b": "JSON in", "c": "Postfix", "d": "signed"}
+_RATE_COLORS = {"a": "#1f6f8b", "b": "#3fa7a0", "c": "#9a9a9a", "d": "#5b7db1"}
+_CROWD_COLORS = {False: "#86cfc0", True: "#e8871e"}
+"""Without and with a tarpit."""
 _PART_COLORS = {
     "smtp-inbox": "#0f4c5c",
     "router": "#1f6f8b",
@@ -34,14 +36,18 @@ _LEAST_SHARE = 0.015
 def draw(result: Mapping[str, Any], file: Path) -> None:
     """Write the picture of ``report.render_json``'s document as SVG."""
     figures = result["figures"]
-    canvas, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5.2), width_ratios=[1, 1.25], layout="constrained")
-    _draw_rates(left, figures)
+    canvas, (left, right) = pyplot.subplots(1, 2, figsize=(15, 6.4), width_ratios=[1.25, 1.25], layout="constrained")
+    _draw_rates(left, figures, result["domains"])
     _draw_cpu(right, figures)
     machine = result["machine"]
     versions = ", ".join(
         f"{name} {machine[name.lower()].split()[0]}" for name in ("RabbitMQ", "Postgres", "Postfix") if name.lower() in machine
     )
     canvas.suptitle(f"{machine['cpu']}, {machine['memory']}; {versions}; Python {machine['python']}", fontsize=9, color="#555555")
+    lines = [
+        f"{bar['what']}: {bar['measured']} ({bar['wanted']}{'' if bar['is_met'] else ', NOT met'})" for bar in result["bars"]
+    ]
+    canvas.supxlabel("\n".join(lines), fontsize=8, color="#555555")
     canvas.savefig(file, metadata={"Date": None})
     pyplot.close(canvas)
 
@@ -50,7 +56,7 @@ def _labels(figures: list[dict[str, Any]]) -> list[str]:
     return [f"({one['way']}) {_SHORT[one['way']]}\n{one['size']} KB" for one in figures]
 
 
-def _draw_rates(axes: Axes, figures: list[dict[str, Any]]) -> None:
+def _draw_rates(axes: Axes, figures: list[dict[str, Any]], crowds: list[dict[str, Any]]) -> None:
     rates = [one["delivered"] for one in figures]
     spread = [[one["delivered"] - one["slowest"] for one in figures], [one["fastest"] - one["delivered"] for one in figures]]
     bars = axes.bar(
@@ -58,6 +64,10 @@ def _draw_rates(axes: Axes, figures: list[dict[str, Any]]) -> None:
     )
     words = [f"{one['delivered']:,.0f}" + (f"\n{one['ratio']:.2f} ×" if one["ratio"] else "") for one in figures]
     axes.bar_label(bars, words, padding=4, fontsize=9)
+    for crowd in (one["crowd"] | {"rate": one["rate"]} for one in crowds):
+        label = f"(e) {crowd['domains']:,}\n{'tarpit' if crowd['has_tarpit'] else 'domains'}"
+        columns = axes.bar([label], [crowd["rate"]], color=_CROWD_COLORS[crowd["has_tarpit"]])
+        axes.bar_label(columns, [f"{crowd['rate']:,.0f}"], padding=4, fontsize=9)
     axes.margins(y=0.15)
     axes.set_title("messages per second, end to end (× Postfix)", fontsize=11)
     _tidy(axes)

@@ -1,6 +1,8 @@
-"""Publishes mail as JSON to the exchange ``outbox``, confirmed: the load of (b). Run as a process of its own.
+"""Publishes mail as JSON to the exchange ``outbox``, confirmed: the load of (b), (d) and (e). Run as a process of its own.
 
     python -m tests.bench.publisher URL --messages 10000 --size 5000 --domain b.example --window 500
+
+``--domains N`` writes to N domains below that one in turn, ``--large OCTETS`` makes the mail in the middle so large.
 
 Prints ``{"began": …, "ended": …, "cpu": …, "refused": …}``: unix seconds of the first publish and of the last confirm,
 seconds of CPU between them, and how many messages came back or were not taken by the broker. Everything that can be
@@ -12,6 +14,7 @@ import json
 import signal
 import struct
 import time
+from collections.abc import Callable
 
 from pamqp import commands
 
@@ -59,19 +62,24 @@ class Unconfirmed:
             self.refused += len(done)
 
 
-def render_content(size: int, domain: str) -> str:
+def name_domain(index: int, parent: str) -> str:
+    """One of many domains; ``index`` from 0."""
+    return f"d{index:04}.{parent}"
+
+
+def render_content(size: int, domain: str, sender: str = SENDER) -> str:
     """A mail as smtp-source makes it: a few headers and ``size`` octets of text."""
     headers = (
-        f"From: <{SENDER}>\r\nTo: <r{_BLANK}@{domain}>\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000 (UTC)\r\n"
+        f"From: <{sender}>\r\nTo: <r{_BLANK}@{domain}>\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000 (UTC)\r\n"
         f"Message-Id: <{_BLANK}.{domain}@bench.example>\r\n\r\n"
     )
     line = "X" * 78 + "\r\n"
     return headers + (line * (size // len(line) + 1))[: size - 2] + "\r\n"
 
 
-def render_template(size: int, domain: str) -> list[bytes]:
+def render_template(size: int, domain: str, sender: str = SENDER) -> list[bytes]:
     """All frames of a message, cut where its number goes."""
-    document = {"envelope": SENDER, "recipient": f"r{_BLANK}@{domain}", "mime": render_content(size, domain)}
+    document = {"envelope": sender, "recipient": f"r{_BLANK}@{domain}", "mime": render_content(size, domain, sender)}
     # No blanks, as JavaScript's JSON.stringify writes it.
     body = json.dumps(document, separators=(",", ":")).encode()
     return (render_publication(EXCHANGE, "", len(body)) + render_body(body)).split(_BLANK.encode())
@@ -82,7 +90,24 @@ def render_number(template: list[bytes], number: int) -> bytes:
     return f"{number:0{len(_BLANK)}}".encode().join(template)
 
 
-def publish(client: AmqpClient, template: list[bytes], messages: int, window: int) -> int:
+class Mails:
+    """The mails of one run, by number."""
+
+    def __init__(self, messages: int, size: int, domain: str, *, domains: int = 0, sender: str = SENDER, large: int = 0) -> None:
+        """``domains``: how many below ``domain``; 0 = that one alone. ``large``: octets of text in the mail in the middle."""
+        names = [name_domain(index, domain) for index in range(domains)] or [domain]
+        self._templates = [render_template(size, name, sender) for name in names]
+        self._middle = (messages + 1) // 2 if large else 0
+        self._large = render_template(large, domain, sender) if large else []
+
+    def render(self, number: int) -> bytes:
+        """All frames of mail ``number``, from 1."""
+        if number == self._middle:
+            return render_number(self._large, number)
+        return render_number(self._templates[(number - 1) % len(self._templates)], number)
+
+
+def publish(client: AmqpClient, render: Callable[[int], bytes], messages: int, window: int) -> int:
     """Publish ``messages``, at most ``window`` of them unconfirmed; how many were refused."""
     client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
     unconfirmed = Unconfirmed()
@@ -91,7 +116,7 @@ def publish(client: AmqpClient, template: list[bytes], messages: int, window: in
         burst = min(_BURST, left)
         if burst and len(unconfirmed) + burst <= window:
             first = unconfirmed.sent + 1
-            client.write(b"".join(render_number(template, number) for number in range(first, first + burst)))
+            client.write(b"".join(render(number) for number in range(first, first + burst)))
             unconfirmed.add(burst)
             continue
         client.read()
@@ -109,12 +134,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, required=True, help="octets of text")
     parser.add_argument("--domain", required=True)
     parser.add_argument("--window", type=int, default=500, help="publishes in flight")
+    parser.add_argument("--sender", default=SENDER, help="reverse-path and From")
+    parser.add_argument("--domains", type=int, default=0, help="so many domains below that one")
+    parser.add_argument("--large", type=int, default=0, help="octets of text in the mail in the middle")
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends us
-    template = render_template(given.size, given.domain)
+    options = {"domains": given.domains, "sender": given.sender, "large": given.large}
+    mails = Mails(given.messages, given.size, given.domain, **options)
     with AmqpClient(given.url, "bench publishes") as client:
         began, used = time.time(), time.process_time()
-        refused = publish(client, template, given.messages, max(given.window, _BURST))
+        refused = publish(client, mails.render, given.messages, max(given.window, _BURST))
         told = {"began": began, "ended": time.time(), "cpu": time.process_time() - used, "refused": refused}
         print(json.dumps(told))
 

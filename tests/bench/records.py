@@ -13,6 +13,7 @@ from tests.bench.drain import read_count
 # The time keeps the count away from the rows of earlier rounds: it is asked for again and again.
 _COUNT = "SELECT count(*) FROM message_status WHERE updated_at >= %s AND destination = %s AND status = 'delivered'"
 _RECIPIENTS = "SELECT count(DISTINCT recipient) FROM message_status WHERE destination = %s AND status = 'delivered'"
+_COUNT_BELOW = "SELECT count(*) FROM message_status WHERE updated_at >= %s AND destination LIKE %s AND status = 'delivered'"
 _UNDER_WAY = "SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM delivery_attempts)"
 
 
@@ -35,6 +36,10 @@ class Records:
     def count_rows(self, domain: str, since: float) -> int:
         """Rows of delivered mail to ``domain``, written from ``since`` (unix seconds) on."""
         return self._ask(_COUNT, int(since) - 2, domain)
+
+    def count_rows_below(self, parent: str, since: float) -> int:
+        """The same for all domains below ``parent``."""
+        return self._ask(_COUNT_BELOW, int(since) - 2, f"%.{parent}")
 
     def count_recipients(self, domain: str) -> int:
         """Different recipients in such rows."""

@@ -1,140 +1,58 @@
-"""What the rounds say together: medians, ratios, bars; as JSON and as tables."""
+"""The report of a run: as JSON and as tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from statistics import median
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.bars import check_bars
+from tests.bench.domains import CrowdResult
+from tests.bench.figures import MB, Figure, Measured, summarize
 from tests.bench.memory import Footprint
 from tests.bench.plan import WAYS
-from tests.bench.rounds import GROUPS, LOGS, OURS, POSTFIX, SERVERS, Round
+from tests.bench.rounds import GROUPS, LOGS, OURS, POSTFIX, SERVERS
 
-MB = 1_000_000
 _MOST_STRANGE = 0.15
 """The kernel's own threads have about 5 %."""
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One way with one size: medians over the rounds that count; peaks of memory over all."""
-
-    way: str
-    size: int
-    messages: int
-    rounds: int
-    accepted: float
-    delivered: float
-    slowest: float
-    fastest: float
-    recorded: float | None
-    ratio: float | None
-    """``delivered`` over Postfix's."""
-    cpu: Mapping[str, float]
-    machine: float
-    strange: float
-    """The largest share of CPU that strangers had in a round."""
-    memory: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """Something that must be reached."""
-
-    what: str
-    wanted: str
-    measured: str
-    is_met: bool
-
-
-def summarize(rounds: Sequence[Round]) -> list[Figure]:
-    """A figure for each way and size of which a round counts; warm-ups do not."""
-    kinds: dict[tuple[str, int], list[Round]] = {}
-    for one in rounds:
-        if one.job.round and not one.faults:
-            kinds.setdefault((one.job.way, one.job.size), []).append(one)
-    postfix = {size: median(one.delivered for one in some) for (way, size), some in kinds.items() if way == "c"}
-    return [_summarize(some, postfix.get(size)) for (_, size), some in sorted(kinds.items(), key=lambda kind: kind[0][::-1])]
-
-
-def _summarize(rounds: Sequence[Round], postfix: float | None) -> Figure:
-    job = rounds[0].job
-    rates = [one.delivered for one in rounds]
-    recorded = [one.recorded for one in rounds if one.recorded is not None]
-    groups = [name for name in GROUPS if any(name in one.cpu for one in rounds)]
-    return Figure(
-        way=job.way,
-        size=job.size,
-        messages=job.messages,
-        rounds=len(rounds),
-        accepted=median(one.accepted for one in rounds),
-        delivered=median(rates),
-        slowest=min(rates),
-        fastest=max(rates),
-        recorded=median(recorded) if recorded else None,
-        ratio=median(rates) / postfix if postfix else None,
-        cpu={name: median(one.cpu.get(name, 0.0) for one in rounds) for name in groups},
-        machine=median(one.machine for one in rounds),
-        strange=max(one.strange for one in rounds),
-        memory={name: max(one.memory.get(name, 0) for one in rounds) for name in groups},
-    )
-
-
-def check_bars(figures: Sequence[Figure], footprint: Footprint | None) -> list[Bar]:
-    """The bars, as far as they were measured."""
-    bars = []
-    for way, least in (("a", 0.5), ("b", 1.0)):
-        for figure in figures:
-            if (figure.way, figure.size) == (way, 5) and figure.ratio is not None:
-                what = f"({way}) {WAYS[way]}, 5 KB, messages/s over Postfix's"
-                bars.append(Bar(what, f"≥ {least}", f"{figure.ratio:.2f}", figure.ratio >= least))
-    if footprint is not None:
-        for what, octets, most in (
-            ("idle memory of a process", footprint.idle, 90),
-            ("growth of a process while a mail of 20 MB goes through", footprint.growth, 100),
-        ):
-            name, largest = max(octets.items(), key=lambda item: item[1])
-            is_met = largest < most * MB and not footprint.faults
-            bars.append(Bar(what, f"< {most} MB", f"at most {largest / MB:.0f} MB ({name})", is_met))
-    return bars
-
-
-def render_json(
-    machine: Mapping[str, str], options: Mapping[str, Any], rounds: Sequence[Round], footprint: Footprint | None
-) -> Any:
+def render_json(machine: Mapping[str, str], options: Mapping[str, Any], measured: Measured) -> Any:
     """Everything, as plain values."""
-    figures = summarize(rounds)
+    figures = summarize(measured.rounds)
     return {
         "machine": dict(machine),
         "options": dict(options),
         "figures": [asdict(figure) for figure in figures],
-        "memory": asdict(footprint) if footprint else None,
-        "bars": [asdict(bar) for bar in check_bars(figures, footprint)],
-        "rounds": [asdict(one) for one in rounds if one.job.round],
+        "domains": [asdict(crowd) for crowd in measured.crowds],
+        "memory": asdict(measured.footprint) if measured.footprint else None,
+        "loaded": asdict(measured.loaded) if measured.loaded else None,
+        "bars": [asdict(bar) for bar in check_bars(figures, measured)],
+        "rounds": [asdict(one) for one in measured.rounds if one.job.round],
     }
 
 
-def print_report(console: Console, machine: Mapping[str, str], rounds: Sequence[Round], footprint: Footprint | None) -> None:
-    """All tables."""
-    figures = summarize(rounds)
-    console.print(_rates(figures))
-    console.print(_by_process("CPU, µs per message (user and system)", figures, _cpu_cells))
-    console.print(_by_process("Peak memory, MB", figures, _memory_cells))
-    if footprint is not None:
-        console.print(_footprint(footprint))
+def print_report(console: Console, machine: Mapping[str, str], measured: Measured) -> None:
+    """All tables, then every bar, then what does not count."""
+    figures = summarize(measured.rounds)
+    if figures:
+        console.print(_rates(figures))
+        console.print(_by_process("CPU, µs per message (user and system)", figures, _cpu_cells))
+        console.print(_by_process("Peak memory, MB", figures, _memory_cells))
+    if measured.crowds:
+        console.print(_crowds(measured.crowds))
+    if measured.footprint is not None:
+        console.print(_footprint(measured.footprint))
     console.print("\n".join(f"{name}: {value}" for name, value in machine.items()), markup=False, highlight=False)
-    for bar in check_bars(figures, footprint):
-        console.print(f"{'yes' if bar.is_met else 'NO '}  {bar.what}: {bar.measured} (bar: {bar.wanted})", markup=False)
+    for bar in check_bars(figures, measured):
+        console.print(f"{'yes' if bar.is_met else 'NO '}  {bar.what}: {bar.verdict}", markup=False)
     strange = max((one.strange for one in figures), default=0.0)
     if strange > _MOST_STRANGE:
         console.print(
             f"CAUTION: something else used up to {strange:.0%} of the CPU: repeat this on a quiet machine", markup=False
         )
-    faults = [f"{one.job.title}: {fault}" for one in rounds for fault in one.faults]
-    faults += [f"the mail of 20 MB: {fault}" for fault in footprint.faults] if footprint else []
-    for fault in faults:
+    for fault in measured.find_faults():
         console.print(f"DOES NOT COUNT: {fault}", markup=False)
 
 
@@ -146,8 +64,12 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _rates(figures: Sequence[Figure]) -> Table:
-    columns = ("size", "messages/s", "slowest–fastest", "× Postfix", "accepted/s", "recorded/s", "messages", "rounds")
-    table = _table("Messages per second, from the first handed in to the last in the sink (medians)", "way", *columns)
+    columns = ("size", "messages/s", "slowest–fastest", "× Postfix", "× (b)", "reused", "accepted/s", "recorded/s", "messages")
+    table = _table(
+        f"Messages per second, from the first handed in to the last in the sink (medians of {figures[0].rounds}); sessions reused",
+        "way",
+        *columns,
+    )
     for one in figures:
         table.add_row(
             f"({one.way}) {WAYS[one.way]}",
@@ -155,10 +77,11 @@ def _rates(figures: Sequence[Figure]) -> Table:
             f"{one.delivered:,.0f}",
             f"{one.slowest:,.0f}–{one.fastest:,.0f}",
             f"{one.ratio:.2f}" if one.ratio else "–",
+            f"{one.over_unsigned:.2f}" if one.over_unsigned else "",
+            f"{one.reused:.1%}" if one.reused is not None else "–",
             f"{one.accepted:,.0f}",
             f"{one.recorded:,.0f}" if one.recorded else "–",
             f"{one.messages:,}",
-            str(one.rounds),
         )
     return table
 
@@ -189,4 +112,19 @@ def _footprint(footprint: Footprint) -> Table:
     table = _table("Memory of our processes, MB", "process", "idle", "growth while a mail of 20 MB goes through")
     for name in OURS:
         table.add_row(name, f"{footprint.idle[name] / MB:.0f}", f"{footprint.growth[name] / MB:.0f}")
+    return table
+
+
+def _crowds(crowds: Sequence[CrowdResult]) -> Table:
+    columns = ("messages/s of the others", "mails to them", "reused", "peak of smtp-sender, MB", "caught in the tarpit")
+    table = _table("Many domains, everything queued before smtp-sender starts", "way", *columns)
+    for one in crowds:
+        table.add_row(
+            one.crowd.title,
+            f"{one.rate:,.0f}",
+            f"{one.others:,}",
+            f"{one.reused:.1%}" if one.reused is not None else "–",
+            f"{one.memory / MB:,.0f}",
+            f"{one.caught}" if one.crowd.has_tarpit else "–",
+        )
     return table

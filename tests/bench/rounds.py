@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,14 @@ from deploy.stack.health import tail
 from deploy.stack.services import SERVICES
 from deploy.stack.temporary import TemporaryStack
 from tests.bench.load import Load, Loaded, LoadFailed, start_publisher, start_smtp_source
-from tests.bench.plan import Job
+from tests.bench.plan import OUR_WAYS, Job
 from tests.bench.postfix import Postfix
 from tests.bench.records import Records
-from tests.bench.sink import Arrived, Sink
+from tests.bench.sessions import Sessions, read_sessions
+from tests.bench.signing import SigningKey, find_flaws
+from tests.bench.sink import Arrived, Sink, summarize_mails
 from tests.bench.usage import Meter, Usage
+from tests.support.ledger import Mail
 
 PATIENCE = 60.0
 """Seconds without any progress after which a round is given up."""
@@ -44,6 +47,8 @@ class Stage:
     drain: int | None = None
     """Pid of the reader of results."""
     postfix: Postfix | None = None
+    key: SigningKey | None = None
+    """What smtp-sender signs the mails of (d) with."""
 
     def groups(self) -> dict[str, list[int]]:
         """Group → the pids of its roots."""
@@ -57,6 +62,10 @@ class Stage:
             groups[POSTFIX] = [self.postfix.pid]
         return groups
 
+    def read_sessions(self) -> Sessions | None:
+        """Of smtp-sender."""
+        return read_sessions(self.stack.env["METRICS_SMTP_SENDER"]) if self.stack is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -69,6 +78,8 @@ class Round:
     """Rate until the last one was in the sink: the figure that counts."""
     recorded: float | None = None
     """Rate until the last one had its final row in Postgres and its result was read; None for Postfix."""
+    reused: float | None = None
+    """Share of smtp-sender's transactions on a session that had carried a mail before; None for Postfix."""
     cpu: Mapping[str, float] = field(default_factory=dict)
     """Group → µs per message, until all was written down and cleaned up."""
     memory: Mapping[str, int] = field(default_factory=dict)
@@ -86,7 +97,7 @@ class Round:
 def run_round(job: Job, stage: Stage) -> Round:
     """Run one round."""
     os.sync()  # what the round before left to be written is not this one's cost
-    sink = Sink(stage.folder / f"ledger-{job.domain}", stage.sink)
+    sink = Sink(stage.folder / f"ledger-{job.domain}", stage.sink, keeps_content=job.way == "d")
     with sink, Meter({**stage.groups(), SINK: [sink.pid], BENCH: [os.getpid()]}, alone=[LOGS, BENCH]) as meter:
         course = Course(job, stage, sink)
         with _start_load(job, stage) as load:
@@ -108,7 +119,8 @@ class Course:
         self._job = job
         self._stage = stage
         self._sink = sink
-        self._records = stage.records if job.way in ("a", "b") else None
+        self._records = stage.records if job.way in OUR_WAYS else None
+        self._sessions_before = stage.read_sessions() if job.way in OUR_WAYS else None
         self._results_before = self._records.count_results() if self._records else 0
         self._began = time.time()
         self._recorded_at: float | None = None
@@ -141,8 +153,9 @@ class Course:
 
     def conclude(self, usage: Usage) -> Round:
         """Check, and work out the figures."""
-        job, arrived = self._job, self._sink.read()
-        faults = tuple(self.find_faults(arrived))
+        job, mails = self._job, self._sink.read_mails()
+        arrived, reused = summarize_mails(mails), self._find_reused()
+        faults = (*self.find_faults(arrived), *self._check_signatures(mails))
         if self.loaded is None or not arrived.mails:
             return Round(job, faults=faults, is_stuck=self._is_stuck)
         began = self.loaded.began
@@ -152,6 +165,7 @@ class Course:
             accepted=job.messages / (self.loaded.ended - began),
             delivered=job.messages / (arrived.last - began),
             recorded=recorded,
+            reused=reused,
             cpu={name: seconds / job.messages * 1e6 for name, seconds in usage.cpu.items()},
             memory=usage.memory,
             machine=usage.machine / job.messages * 1e6,
@@ -195,6 +209,16 @@ class Course:
         elif self._stage.postfix is not None:
             remains["mails in Postfix's queue"] = self._stage.postfix.count_queued()
         return [f"{count} {what} left" for what, count in remains.items() if count]
+
+    def _find_reused(self) -> float | None:
+        before, now = self._sessions_before, self._stage.read_sessions() if self._sessions_before else None
+        return now.find_share(before) if before and now else None
+
+    def _check_signatures(self, mails: Sequence[Mail]) -> list[str]:
+        if self._job.way != "d":
+            return []
+        assert self._stage.key is not None
+        return [f"{count} {what}" for what, count in find_flaws(mails, self._stage.key).items() if count]
 
     def _check(self, arrived: Arrived) -> list[str]:
         job = self._job

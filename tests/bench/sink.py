@@ -1,81 +1,38 @@
 """The sink that all mail of the bench ends in: the scripted MX with a ledger of envelopes."""
 
 import os
-import select
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from deploy.stack.places import StackError
-from tests.support.ledger import HEAD, MAGIC, Ledger
+from tests.bench.listener import Listener
+from tests.support.ledger import HEAD, MAGIC, Ledger, Mail
 
 _READ = 1024 * 1024
 
 
-class Sink:
+class Sink(Listener):
     """One run of the sink with a ledger of its own; use as ``with``."""
 
-    def __init__(self, folder: Path, address: str) -> None:
-        """``folder``: for the ledger. ``address``: host:port to listen on."""
+    def __init__(self, folder: Path, *addresses: str, keeps_content: bool = False) -> None:
+        """``folder``: for the ledger. ``addresses``: host:port to listen on. ``keeps_content``: the ledger has the mails too."""
+        arguments = ["--ledger", str(folder), *([] if keeps_content else ["--no-content"])]
+        super().__init__("tests.support.mx", arguments, addresses)
         self._folder = folder
-        self._address = address
         self._counter = RecordCounter(folder)
-        self._process: subprocess.Popen[str]
-
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
-
-    def __enter__(self) -> Self:
-        argv = [
-            sys.executable,
-            "-m",
-            "tests.support.mx",
-            "--listen",
-            self._address,
-            "--ledger",
-            str(self._folder),
-            "--no-content",
-        ]
-        self._process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--", *argv], stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], 20)
-        if not ready or "listening" not in self._process.stdout.readline():
-            self.__exit__(None, None, None)
-            raise StackError(f"the sink does not listen on {self._address}")
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
     def count(self) -> int:
         """Mails so far; cheap."""
         return self._counter.count()
 
+    def read_mails(self) -> list[Mail]:
+        """What arrived, mail by mail."""
+        return Ledger(self._folder).mails()
+
     def read(self) -> "Arrived":
         """What arrived, looked at closely."""
-        mails = Ledger(self._folder).mails()
-        counts = Counter(mail.recipient for mail in mails)
-        return Arrived(
-            mails=len(mails),
-            recipients=frozenset(counts),
-            surplus=sum(counts.values()) - len(counts),
-            smallest=min((mail.size for mail in mails), default=0),
-            last=max((mail.time.timestamp() for mail in mails), default=0.0),
-        )
+        return summarize_mails(self.read_mails())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +45,10 @@ class Arrived:
     """Copies beyond the first, over all recipients; each recipient was sent one mail."""
     smallest: int
     """Octets of the smallest mail."""
+    first: float
+    """Unix seconds of the first arrival."""
     last: float
-    """Unix seconds of the last arrival."""
+    """Of the last one."""
 
     def count_lost(self, messages: int, domain: str) -> int:
         """How many of ``messages`` mails, each to an address of its own in ``domain``, did not arrive."""
@@ -98,6 +57,20 @@ class Arrived:
     def count_strange(self, domain: str) -> int:
         """Addresses that nobody wrote to."""
         return sum(1 for recipient in self.recipients if not recipient.endswith(f"@{domain}"))
+
+
+def summarize_mails(mails: Sequence[Mail]) -> Arrived:
+    """Each recipient was sent one mail."""
+    counts = Counter(mail.recipient for mail in mails)
+    times = [mail.time.timestamp() for mail in mails]
+    return Arrived(
+        mails=len(mails),
+        recipients=frozenset(counts),
+        surplus=sum(counts.values()) - len(counts),
+        smallest=min((mail.size for mail in mails), default=0),
+        first=min(times, default=0.0),
+        last=max(times, default=0.0),
+    )
 
 
 class RecordCounter:

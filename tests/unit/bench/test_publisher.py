@@ -8,7 +8,7 @@ from pamqp import commands, frame, header
 from pamqp.body import ContentBody
 
 from tests.bench.amqp import FRAME_MAX
-from tests.bench.publisher import Unconfirmed, render_number, render_template
+from tests.bench.publisher import Mails, Unconfirmed, render_number, render_template
 
 
 def parse_frames(octets: bytes) -> list[object]:
@@ -40,6 +40,34 @@ def test_a_publication_is_a_persistent_mandatory_message_to_one_recipient(size: 
     headers, _, text = document["mime"].partition("\r\n\r\n")
     assert "To: <r0000042@b5-1.example>" in headers
     assert len(text) == size
+
+
+def parse_document(octets: bytes) -> dict[str, str]:
+    bodies = [one.value for one in parse_frames(octets) if isinstance(one, ContentBody)]
+    document: dict[str, str] = json.loads(b"".join(body or b"" for body in bodies))
+    return document
+
+
+def test_many_domains_are_written_to_in_turn() -> None:
+    mails = Mails(7, 100, "e.example", domains=3, sender="news@signed.example")
+    documents = [parse_document(mails.render(number)) for number in range(1, 8)]
+    assert [one["recipient"] for one in documents[:4]] == [
+        "r0000001@d0000.e.example",
+        "r0000002@d0001.e.example",
+        "r0000003@d0002.e.example",
+        "r0000004@d0000.e.example",
+    ]
+    assert {one["envelope"] for one in documents} == {"news@signed.example"}
+    assert "\r\nTo: <r0000004@d0000.e.example>\r\n" in documents[3]["mime"]
+    assert documents[3]["mime"].startswith("From: <news@signed.example>\r\n")
+
+
+@pytest.mark.parametrize(("messages", "middle"), [(1, 1), (4, 2), (5, 3)])
+def test_the_mail_in_the_middle_is_the_large_one(messages: int, middle: int) -> None:
+    mails = Mails(messages, 100, "b.example", large=200_000)
+    sizes = [len(parse_document(mails.render(number))["mime"]) for number in range(1, messages + 1)]
+    assert [number for number, size in enumerate(sizes, 1) if size > 200_000] == [middle]
+    assert parse_document(mails.render(middle))["recipient"] == f"r{middle:07}@b.example"
 
 
 def method(number: int, tag: int = 0, bits: int = 0) -> memoryview:

@@ -2,28 +2,42 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from tests.bench.bars import Bar, check_bars
+from tests.bench.domains import CrowdResult
+from tests.bench.figures import Measured, summarize
 from tests.bench.markdown import render_markdown
-from tests.bench.memory import Footprint
-from tests.bench.plan import Job, make_plan
-from tests.bench.report import check_bars, render_json, summarize
+from tests.bench.memory import Footprint, LoadedPeak
+from tests.bench.picture import draw
+from tests.bench.plan import Crowd, Job, make_crowds, make_plan
+from tests.bench.report import render_json
 from tests.bench.rounds import OURS, Round
 
 MACHINE = {"cpu": "A CPU, 2 cores", "memory": "4.0 GiB", "disk": "ext4 on /dev/sda", "system": "Debian", "python": "3.11.2"}
+OPTIONS = {"rounds": 3, "made": "2026-11-23 05:00:00"}
 
 
-def make_round(way: str, number: int, delivered: float, *faults: str, size: int = 5) -> Round:
+def make_round(way: str, number: int, delivered: float, *faults: str, size: int = 5, reused: float | None = None) -> Round:
     recorded = None if way == "c" else delivered - 1
     cpu = {"postfix" if way == "c" else "smtp-sender": 1000.0 * number}
     memory = {name: number * 1_000_000 for name in cpu}
     job = Job(way, size, 100, number)
-    return Round(job, delivered, delivered, recorded, cpu=cpu, memory=memory, machine=2000.0, faults=faults)
+    return Round(job, delivered, delivered, recorded, reused=reused, cpu=cpu, memory=memory, machine=2000.0, faults=faults)
 
 
 def make_footprint(idle: int, growth: int, *faults: str) -> Footprint:
     return Footprint(dict.fromkeys(OURS, idle), dict.fromkeys(OURS, growth), faults)
+
+
+def make_crowd(rate: float, *faults: str, has_tarpit: bool) -> CrowdResult:
+    return CrowdResult(Crowd(1000, 100_000, has_tarpit), rate, 99_900, 0.99, 150_000_000, 20 * has_tarpit, faults)
+
+
+def find_bars(*rounds: Round) -> list[Bar]:
+    return check_bars(summarize(rounds), Measured(rounds))
 
 
 ROUNDS = [
@@ -45,21 +59,69 @@ def test_a_round_with_a_fault_does_not_count() -> None:
     assert (figure.delivered, figure.rounds, figure.ratio) == (900, 1, None)
 
 
-@pytest.mark.parametrize(("rate", "is_met"), [(200.0, True), (199.0, False)])
-def test_the_bar_for_a_is_half_of_postfix(rate: float, is_met: bool) -> None:
-    (bar,) = check_bars(summarize([make_round("a", 1, rate), make_round("c", 1, 400.0)]), None)
-    assert bar.is_met is is_met
+def test_a_figure_of_d_is_compared_with_b_of_the_same_size() -> None:
+    rounds = [make_round("b", 1, 1000.0), make_round("d", 1, 850.0), make_round("d", 1, 10.0, size=100)]
+    assert [one.over_unsigned for one in summarize(rounds)] == [None, 0.85, None]
 
 
-@pytest.mark.parametrize(("rate", "is_met"), [(400.0, True), (399.0, False)])
-def test_the_bar_for_b_is_postfix(rate: float, is_met: bool) -> None:
-    (bar,) = check_bars(summarize([make_round("b", 1, rate), make_round("c", 1, 400.0)]), None)
+def test_the_worst_round_says_how_many_sessions_were_reused() -> None:
+    (figure,) = summarize([make_round("b", number, 900.0, reused=share) for number, share in ((1, 0.99), (2, 0.9), (3, None))])
+    assert figure.reused == 0.9
+
+
+@pytest.mark.parametrize(
+    ("way", "rate", "is_met"),
+    [("a", 200.0, True), ("a", 199.0, False), ("b", 600.0, True), ("b", 599.0, False)],
+)
+def test_the_bars_over_postfix(way: str, rate: float, is_met: bool) -> None:
+    (bar,) = find_bars(make_round(way, 1, rate), make_round("c", 1, 400.0))
     assert bar.is_met is is_met
+    assert bar.what.endswith("over Postfix's")
+
+
+@pytest.mark.parametrize(("rate", "is_met"), [(800.0, True), (799.0, False)])
+def test_the_bar_for_signed_mail(rate: float, is_met: bool) -> None:
+    (bar,) = find_bars(make_round("b", 1, 1000.0), make_round("d", 1, rate))
+    assert bar.is_met is is_met
+    assert bar.verdict == f"bar ≥ 0.80: 0.80, {'met' if is_met else 'NOT met'}"
+
+
+@pytest.mark.parametrize(("share", "is_met"), [(0.95, True), (0.949, False)])
+def test_the_bar_for_reused_sessions(share: float, is_met: bool) -> None:
+    bars = find_bars(*(make_round(way, 1, 1000.0, reused=share) for way in ("a", "b", "d")))
+    assert [bar.is_met for bar in bars if "reused" in bar.what] == [is_met, is_met]
 
 
 def test_no_bar_for_large_mail_or_without_postfix() -> None:
-    assert check_bars(summarize([make_round("a", 1, 10.0)]), None) == []
-    assert check_bars(summarize([make_round("a", 1, 10.0, size=100), make_round("c", 1, 400.0, size=100)]), None) == []
+    assert find_bars(make_round("a", 1, 10.0)) == []
+    large = [make_round(way, 1, 10.0, size=100, reused=0.1) for way in ("a", "b", "c", "d")]
+    assert find_bars(*large) == []
+
+
+@pytest.mark.parametrize(("rate", "is_met"), [(901.0, True), (900.0, False), (1100.0, True)])
+def test_the_bar_for_what_a_tarpit_takes_from_the_others(rate: float, is_met: bool) -> None:
+    crowds = [make_crowd(1000.0, has_tarpit=False), make_crowd(rate, has_tarpit=True)]
+    (bar,) = check_bars([], Measured(crowds=crowds))
+    assert bar.is_met is is_met
+
+
+def test_no_bar_when_one_of_the_crowds_does_not_count() -> None:
+    crowds = [make_crowd(1000.0, "1 mails lost", has_tarpit=False), make_crowd(1000.0, has_tarpit=True)]
+    measured = Measured(crowds=crowds)
+    assert check_bars([], measured) == []
+    assert list(measured.find_faults()) == ["(e) 1,000 domains, all well: 1 mails lost"]
+
+
+@pytest.mark.parametrize(
+    ("loaded", "is_met"),
+    [
+        (LoadedPeak(199_999_999, 5000, ()), True),
+        (LoadedPeak(200_000_000, 5000, ()), False),
+        (LoadedPeak(1, 5000, ("1 mails lost",)), False),
+    ],
+)
+def test_the_bar_for_memory_under_load(loaded: LoadedPeak, is_met: bool) -> None:
+    assert [bar.is_met for bar in check_bars([], Measured(loaded=loaded))] == [is_met]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +134,28 @@ def test_no_bar_for_large_mail_or_without_postfix() -> None:
     ],
 )
 def test_the_bars_for_memory(footprint: Footprint, met: list[bool]) -> None:
-    assert [bar.is_met for bar in check_bars([], footprint)] == met
+    assert [bar.is_met for bar in check_bars([], Measured(footprint=footprint))] == met
 
 
 def test_the_document_is_json_and_the_readme_can_be_made_of_it() -> None:
     rounds = [*ROUNDS, replace(ROUNDS[1], faults=("1 mails doubled",))]
-    document = json.loads(json.dumps(render_json(MACHINE, {"rounds": 3, "made": "2026-11-23 05:00:00"}, rounds, None)))
+    document = json.loads(json.dumps(render_json(MACHINE, OPTIONS, Measured(rounds))))
     assert [figure["way"] for figure in document["figures"]] == ["a", "c"]
     assert document["rounds"][-1]["faults"] == ["1 mails doubled"]
-    assert "| smtp-source → mailwarren → sink | 5 KB | 200 | 0.50 | 2.0 ms |" in render_markdown(document).splitlines()
+    assert "| smtp-source → mailwarren → sink | 5 KB | 200 | 0.50 | 2.0 ms | – |" in render_markdown(document).splitlines()
+
+
+def test_everything_measured_is_in_the_readme_and_the_picture(tmp_path: Path) -> None:
+    crowds = [make_crowd(1000.0, has_tarpit=False), make_crowd(800.0, has_tarpit=True)]
+    rounds = [*ROUNDS, make_round("b", 1, 800.0, reused=0.99), make_round("d", 1, 700.0, reused=0.98)]
+    measured = Measured(rounds, make_footprint(1, 1), LoadedPeak(150_000_000, 5000, ()), crowds)
+    document = json.loads(json.dumps(render_json(MACHINE, OPTIONS, measured)))
+    lines = render_markdown(document).splitlines()
+    assert "| 1,000 domains, one with a tarpit | 100,000 | 800 | 99.0% |" in lines
+    assert "| (e) 100,000 queued to 1,000 domains, one tarpitted: what the others lose | < 10% | 20.0% | **no** |" in lines
+    assert "| peak memory of one smtp-sender, a mail of 20 MB among 4,999 of 5 KB | < 200 MB | 150 MB | yes |" in lines
+    draw(document, tmp_path / "bench.svg")
+    assert (tmp_path / "bench.svg").read_text().startswith("<?xml")
 
 
 def test_the_ways_alternate_and_each_round_has_recipients_of_its_own() -> None:
@@ -89,3 +164,19 @@ def test_the_ways_alternate_and_each_round_has_recipients_of_its_own() -> None:
     assert len({job.domain for job in jobs}) == len(jobs) == 12
     quick = make_plan(["a"], [5], 1, quick=True)
     assert quick[1].messages * 5 == jobs[4].messages
+
+
+def test_only_small_mail_is_signed_and_many_domains_are_no_round() -> None:
+    assert {(job.way, job.size) for job in make_plan(["d", "e"], [5, 100], 1, quick=True)} == {("d", 5)}
+
+
+def test_the_crowds_differ_in_the_tarpit_alone() -> None:
+    well, tarpit = make_crowds(quick=False)
+    assert replace(well, has_tarpit=True) == tarpit
+    assert (well.domains, well.messages) == (1000, 100_000)
+    assert well.parent != tarpit.parent
+
+
+def test_a_round_with_a_large_mail_has_recipients_of_its_own() -> None:
+    assert Job("b", 5, 10, 0, large=20_000_000).domain != Job("b", 5, 10, 0).domain
+    assert Job("b", 5, 10, 0, large=20_000_000).title == "one mail of 20 MB in (b) 5 KB"

@@ -43,6 +43,7 @@ def test_lost_doubled_and_strange_mail_is_found(tmp_path: Path) -> None:
     assert (arrived.mails, arrived.surplus, arrived.smallest) == (5, 1, 7)
     assert arrived.count_lost(4, "now.example") == 1
     assert arrived.count_strange("now.example") == 1
+    assert 0 < arrived.first <= arrived.last
 
 
 def test_an_empty_ledger_has_lost_everything(tmp_path: Path) -> None:
