@@ -1,0 +1,121 @@
+"""Debian's Postfix as a private receiving MX that delivers into maildirs. Its master is root, by design."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.stack.places import StackError, find_program
+from tests.support.certificates import Certificates, Kind
+from tests.support.peers.maildir import Maildirs
+from tests.support.peers.process import PeerProcess, other_user
+
+SIZE_LIMIT = 300_000
+_MASTER = ("/usr/lib/postfix/sbin/master", "/usr/libexec/postfix/master")
+_GUARD = 'trap "kill \\$!" TERM INT; "$@" & wait $!; wait $!'
+"""Ends the master when we die. The master itself cannot be told to: changing users, it forgets (prctl(2))."""
+_SERVICES = (
+    "pickup unix n - n 60 1 pickup",
+    "cleanup unix n - n - 0 cleanup",
+    "qmgr unix n - n 300 1 qmgr",
+    "rewrite unix - - n - - trivial-rewrite",
+    "bounce unix - - n - 0 bounce",
+    "defer unix - - n - 0 bounce",
+    "trace unix - - n - 0 bounce",
+    "virtual unix - n n - - virtual",
+    "error unix - - n - - error",
+    "retry unix - - n - - error",
+    "tlsmgr unix - - n 1000? 1 tlsmgr",
+    "proxymap unix - - n - - proxymap",
+    "anvil unix - - n - 1 anvil",
+    "scache unix - - n - 1 scache",
+    "postlog unix-dgram n - n - 1 postlogd",
+)
+_RECIPIENTS = """
+/^(good|ok|r|j.*rgen|grey|policy)(\\+[^@]*)?@/ inbox/
+"""
+_POLICY = """
+/^grey/ DEFER 4.7.1 Greylisted, come back later
+/^policy/ REJECT 5.7.1 Not from you
+"""
+
+
+class Postfix(PeerProcess):
+    """Takes mail for x.example and a.example; ``mail`` is what it delivered.
+
+    Recipients are ``good``, ``ok``, ``r`` and ``jürgen`` (with any ``+extension``); ``grey`` is deferred, ``policy`` refused, others
+    are unknown.
+    """
+
+    def __init__(self, folder: Path, certificates: Certificates) -> None:
+        super().__init__(folder)
+        self.mail = Maildirs(folder / "mail")
+        self._certificates = certificates
+
+    @property
+    def log(self) -> str:
+        """Its mail log."""
+        return super().log + (self.folder / "log" / "mail.log").read_text(errors="replace")
+
+    def prepare(self) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Write the configuration. Raises StackError when we are not root."""
+        if os.geteuid() != 0:
+            raise StackError("Postfix can only be started by root: run the tests as root")
+        for name in ("etc", "queue", "data", "log", "mail"):
+            (self.folder / name).mkdir(parents=True)
+        shutil.chown(self.folder / "data", "postfix")
+        shutil.chown(self.folder / "mail", other_user().pw_uid)
+        (self.folder / "log" / "mail.log").touch()
+        etc = self.folder / "etc"
+        shutil.copy(self._certificates.key(Kind.GOOD), etc / "key.pem")
+        shutil.copy(self._certificates.certificate(Kind.GOOD), etc / "certificate.pem")
+        (etc / "recipients").write_text(_RECIPIENTS)
+        (etc / "policy").write_text(_POLICY)
+        (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in self._settings(etc).items()))
+        (etc / "master.cf").write_text("\n".join([f"{self.address} inet n - n - - smtpd", *_SERVICES, ""]))
+        subprocess.run(["postfix", "-c", str(etc), "check"], check=True)  # makes the queue's folders
+        master = [str(find_program("master", *_MASTER)), "-c", str(etc), "-s"]
+        return ["sh", "-c", _GUARD, "postfix", *master], {}
+
+    def _settings(self, etc: Path) -> dict[str, str | int]:
+        own = ("command_directory", "daemon_directory", "meta_directory", "shlib_directory", "mail_owner", "setgid_group")
+        given = subprocess.run(["postconf", "-d", *own], check=True, capture_output=True, text=True).stdout
+        return {
+            **dict(line.split(" = ", 1) for line in given.splitlines()),
+            "compatibility_level": "3.6",
+            "queue_directory": str(self.folder / "queue"),
+            "data_directory": str(self.folder / "data"),
+            "maillog_file": str(self.folder / "log" / "mail.log"),
+            "maillog_file_prefixes": str(self.folder),
+            "myhostname": "postfix.example",
+            "mydestination": "",
+            "local_recipient_maps": "",
+            "local_transport": "error:there is no local mail here",
+            "alias_maps": "",
+            "alias_database": "",
+            "mynetworks": "192.0.2.0/24",
+            "inet_interfaces": self.host,
+            "inet_protocols": "ipv4",
+            "smtpd_peername_lookup": "no",
+            "local_header_rewrite_clients": "",
+            "message_size_limit": SIZE_LIMIT,
+            "virtual_mailbox_limit": 0,
+            "virtual_mailbox_domains": "x.example, a.example",
+            "virtual_mailbox_base": str(self.folder / "mail"),
+            "virtual_mailbox_maps": f"regexp:{etc / 'recipients'}",
+            "virtual_uid_maps": f"static:{other_user().pw_uid}",
+            "virtual_gid_maps": f"static:{other_user().pw_gid}",
+            "virtual_transport": "virtual",
+            "recipient_delimiter": "",
+            "smtpd_recipient_restrictions": f"check_recipient_access regexp:{etc / 'policy'}, reject_unauth_destination",
+            "smtpd_tls_security_level": "may",
+            "smtpd_tls_cert_file": str(etc / "certificate.pem"),
+            "smtpd_tls_key_file": str(etc / "key.pem"),
+            "smtpd_tls_received_header": "yes",
+            "smtputf8_enable": "yes",
+            "smtpd_client_connection_count_limit": 0,
+            "smtpd_error_sleep_time": 0,
+        }
