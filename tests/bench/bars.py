@@ -1,0 +1,83 @@
+"""The bars: what the figures must reach. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.bench.domains import CrowdResult
+from tests.bench.figures import MB, Figure, Measured
+from tests.bench.memory import Footprint, LoadedPeak
+from tests.bench.plan import WAYS
+
+_OVER_POSTFIX = {"a": 0.5, "b": 1.5}
+_OVER_UNSIGNED = 0.8
+_REUSED = 0.95
+_MOST_LOST = 0.1
+"""Of the rate, by a tarpit of somebody else's."""
+_LARGEST_IDLE, _MOST_GROWTH, _LARGEST_LOADED = 90, 100, 200
+"""MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Something that must be reached."""
+
+    what: str
+    wanted: str
+    measured: str
+    is_met: bool
+
+    @property
+    def verdict(self) -> str:
+        """``bar ≥ 0.8: 0.86, met``."""
+        return f"bar {self.wanted}: {self.measured}, {'met' if self.is_met else 'NOT met'}"
+
+
+def check_bars(figures: Sequence[Figure], measured: Measured) -> list[Bar]:
+    """The bars, as far as they were measured. Rates are those of mails of 5 KB."""
+    small = [figure for figure in figures if figure.size == 5]
+    bars = [bar for figure in small for bar in _check_figure(figure)]
+    if measured.crowds:
+        bars += _check_crowds(measured.crowds)
+    if measured.loaded is not None:
+        bars.append(_check_loaded(measured.loaded))
+    if measured.footprint is not None:
+        bars += _check_footprint(measured.footprint)
+    return bars
+
+
+def _check_figure(figure: Figure) -> Iterator[Bar]:
+    what = f"({figure.way}) {WAYS[figure.way]}, {figure.size} KB"
+    if figure.way in _OVER_POSTFIX and figure.ratio is not None:
+        least = _OVER_POSTFIX[figure.way]
+        yield Bar(f"{what}, messages/s over Postfix's", f"≥ {least:.2f}", f"{figure.ratio:.2f}", figure.ratio >= least)
+    if figure.over_unsigned is not None:
+        ratio = figure.over_unsigned
+        yield Bar(f"{what}, messages/s over those of (b)", f"≥ {_OVER_UNSIGNED:.2f}", f"{ratio:.2f}", ratio >= _OVER_UNSIGNED)
+    if figure.way in ("b", "d") and figure.reused is not None:
+        yield Bar(f"{what}, reused sessions", f"≥ {_REUSED:.0%}", f"{figure.reused:.1%}", figure.reused >= _REUSED)
+
+
+def _check_crowds(crowds: Sequence[CrowdResult]) -> Iterator[Bar]:
+    well = next((one for one in crowds if not one.crowd.has_tarpit and not one.faults), None)
+    tarpit = next((one for one in crowds if one.crowd.has_tarpit and not one.faults), None)
+    if well is not None and tarpit is not None:
+        lost = 1 - tarpit.rate / well.rate
+        crowd = tarpit.crowd
+        what = f"(e) {crowd.messages:,} queued to {crowd.domains:,} domains, one tarpitted: what the others lose"
+        yield Bar(what, f"< {_MOST_LOST:.0%}", f"{lost:.1%}", tarpit.rate > well.rate * (1 - _MOST_LOST))
+
+
+def _check_loaded(loaded: LoadedPeak) -> Bar:
+    what = f"peak memory of one smtp-sender, a mail of 20 MB among {loaded.messages - 1:,} of 5 KB"
+    is_met = loaded.octets < _LARGEST_LOADED * MB and not loaded.faults
+    return Bar(what, f"< {_LARGEST_LOADED} MB", f"{loaded.octets / MB:.0f} MB", is_met)
+
+
+def _check_footprint(footprint: Footprint) -> Iterator[Bar]:
+    for what, octets, most in (
+        ("idle memory of a process", footprint.idle, _LARGEST_IDLE),
+        ("growth of a process while a mail of 20 MB goes through", footprint.growth, _MOST_GROWTH),
+    ):
+        name, largest = max(octets.items(), key=lambda item: item[1])
+        is_met = largest < most * MB and not footprint.faults
+        yield Bar(what, f"< {most} MB", f"at most {largest / MB:.0f} MB ({name})", is_met)

@@ -1,0 +1,94 @@
+"""What a run has measured, and what its rounds say together: medians and ratios. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tests.bench.domains import CrowdResult
+from tests.bench.memory import Footprint, LoadedPeak
+from tests.bench.rounds import GROUPS, Round
+
+MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All that one run has found out."""
+
+    rounds: Sequence[Round] = ()
+    footprint: Footprint | None = None
+    loaded: LoadedPeak | None = None
+    crowds: Sequence[CrowdResult] = ()
+
+    def find_faults(self) -> Iterator[str]:
+        """Why something does not count, a sentence each."""
+        for one in self.rounds:
+            yield from (f"{one.job.title}: {fault}" for fault in one.faults)
+        yield from (f"the mail of 20 MB: {fault}" for fault in (self.footprint.faults if self.footprint else ()))
+        yield from (f"the mail of 20 MB among others: {fault}" for fault in (self.loaded.faults if self.loaded else ()))
+        for crowd in self.crowds:
+            yield from (f"{crowd.crowd.title}: {fault}" for fault in crowd.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One way with one size: medians over the rounds that count; peaks of memory over all."""
+
+    way: str
+    size: int
+    messages: int
+    rounds: int
+    accepted: float
+    delivered: float
+    slowest: float
+    fastest: float
+    recorded: float | None
+    ratio: float | None
+    """``delivered`` over Postfix's."""
+    over_unsigned: float | None
+    """(d): ``delivered`` over that of (b)."""
+    reused: float | None
+    """The smallest share of reused sessions in a round."""
+    cpu: Mapping[str, float]
+    machine: float
+    strange: float
+    """The largest share of CPU that strangers had in a round."""
+    memory: Mapping[str, int]
+
+
+def summarize(rounds: Sequence[Round]) -> list[Figure]:
+    """A figure for each way and size of which a round counts; warm-ups do not."""
+    kinds: dict[tuple[str, int], list[Round]] = {}
+    for one in rounds:
+        if one.job.round and not one.faults:
+            kinds.setdefault((one.job.way, one.job.size), []).append(one)
+    rates = {kind: median(one.delivered for one in some) for kind, some in kinds.items()}
+    return [
+        _summarize(kinds[way, size], rates.get(("c", size)), rates.get(("b", size)) if way == "d" else None)
+        for way, size in sorted(kinds, key=lambda kind: kind[::-1])
+    ]
+
+
+def _summarize(rounds: Sequence[Round], postfix: float | None, unsigned: float | None) -> Figure:
+    job = rounds[0].job
+    rates = [one.delivered for one in rounds]
+    recorded = [one.recorded for one in rounds if one.recorded is not None]
+    groups = [name for name in GROUPS if any(name in one.cpu for one in rounds)]
+    return Figure(
+        way=job.way,
+        size=job.size,
+        messages=job.messages,
+        rounds=len(rounds),
+        accepted=median(one.accepted for one in rounds),
+        delivered=median(rates),
+        slowest=min(rates),
+        fastest=max(rates),
+        recorded=median(recorded) if recorded else None,
+        ratio=median(rates) / postfix if postfix else None,
+        over_unsigned=median(rates) / unsigned if unsigned else None,
+        reused=min((one.reused for one in rounds if one.reused is not None), default=None),
+        cpu={name: median(one.cpu.get(name, 0.0) for one in rounds) for name in groups},
+        machine=median(one.machine for one in rounds),
+        strange=max(one.strange for one in rounds),
+        memory={name: max(one.memory.get(name, 0) for one in rounds) for name in groups},
+    )
