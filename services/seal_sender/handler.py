@@ -7,6 +7,7 @@ from prometheus_client import Gauge
 from services.seal_sender.client import Ending, Misconfigured, SealClient
 from shared.delivery.finished import Finished
 from shared.log import get_logger
+from shared.mail.edits import apply_edits
 from shared.mail.headers import parse_extract
 from shared.storage.contents import Contents, NoContent
 from shared.wire.instructions import Instructions
@@ -32,6 +33,8 @@ class Sealer:
         if isinstance(content, NoContent):
             ending = Ending(content.state, content.result, description=content.text)
             return Finished(tell_attempt(ending, message.attempt, datetime.now(UTC)))
+        if instructions.edits is not None:
+            content = apply_edits(content, instructions.edits)
         ending = await self._send(message, instructions, content)
         attempt = tell_attempt(ending, message.attempt, datetime.now(UTC))
         return Finished(attempt, parse_extract(content), size=len(content))

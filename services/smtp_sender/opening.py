@@ -112,7 +112,7 @@ async def _introduce(session: Session, helo: str, tls: Tls | None) -> Ending | N
     if (ending := refusal_of(State.INTRO, greeting)) is not None:
         return ending
     if isinstance(greeting, Reply):
-        session.mta = next(iter(greeting.text.split()), None)
+        session.mta = next(iter(greeting.description.split()), None)
     if (ending := await _hello(session, helo)) is not None:
         return ending
     security = session.target.security

@@ -5,7 +5,9 @@ and read in order. A reply that nobody asked for is not thrown away either: it m
 """
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections import deque
 from typing import cast
 
@@ -121,7 +123,12 @@ class ReplyProtocol(SMTPProtocol):
     def abort(self) -> None:
         """Close at once: a peer that reads nothing would keep a mere ``close`` waiting for ever."""
         if self.transport is not None:
-            cast("asyncio.WriteTransport", self.transport).abort()
+            transport = cast("asyncio.WriteTransport", self.transport)
+            sock = transport.get_extra_info("socket")
+            if sock is not None and transport.get_write_buffer_size():
+                # The peer reads nothing: the kernel would go on offering it what was written, for a quarter of an hour.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
 
     def _take(self, line: bytes) -> None:
         self._lines.append(line)

@@ -107,6 +107,14 @@ def test_accepted_is_the_success(sealing: Sealing) -> None:
     assert record.document["id"] == got.document["id"]
 
 
+def test_header_edits_are_sealed(sealing: Sealing) -> None:
+    sealing.queues.publish(message("ok+edits@example.org", headers={"prepend": {"X-First": "1"}}), key="seal")
+    [got] = wait_for(sealing, "success")
+    assert got.document["extracted"]["headers"]["x-first"] == "1"
+    [mail] = mails_of(sealing, "ok+edits@example.org")
+    assert mail.content == b"X-First: 1\r\n" + MIME.encode()
+
+
 def test_the_null_reverse_path_is_an_empty_header(sealing: Sealing) -> None:
     sealing.queues.publish(message("ok+null@example.org", envelope=""), key="seal")
     wait_for(sealing, "success")
@@ -151,10 +159,12 @@ def test_a_lost_answer_makes_no_second_copy(sealing: Sealing) -> None:
 
 def test_the_same_mail_twice_makes_no_second_copy(sealing: Sealing) -> None:
     mail = ours("ok+twice@example.org")
-    for _ in range(2):
-        sealing.queues.publish(mail, key="seal", app_id="mailwarren")
-    results = wait_for(sealing, "success", 2)
-    assert {got.document["id"] for got in results} == {mail["id"]}
+    sealing.queues.publish(mail, key="seal", app_id="mailwarren")
+    [result] = wait_for(sealing, "success")
+    assert result.document["id"] == mail["id"]
+    sealing.queues.publish(mail, key="seal", app_id="mailwarren")
+    wait_until(lambda: "\njournal_doubles_total 1.0\n" in sealing.process.get("/metrics")[1], what="the double to be dropped")
+    assert sealing.queues.count("success") == sealing.queues.count("seal") == 0
     assert len(mails_of(sealing, "ok+twice@example.org")) == 1
 
 
@@ -200,7 +210,7 @@ def test_the_wrong_token_holds_every_mail(servers: Stack, vhost: str, running: S
         ({"mime": {"subject": "no author"}}, "responsive", "error"),
         ({"queues": {"failure": "seal"}}, "process", "invalid"),
         ({"maxdelivertime": "2020-01-01 00:00:00"}, "process", "timeout"),
-        ({"headers": {"remove": "X"}}, "process", "invalid"),
+        ({"headers": {"remove": "X Y"}}, "process", "invalid"),
     ],
 )
 def test_mail_that_cannot_be_sent_fails_at_once(sealing: Sealing, change: dict[str, Any], state: str, result: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dkim  # type: ignore[import-untyped]
 import pytest
@@ -44,7 +45,11 @@ async def test_a_refusal_with_fallback_goes_to_the_next_mx(tmp_path: Path, patte
 async def test_a_refusal_with_fallback_goes_to_the_fallback_smarthost(tmp_path: Path, patterns: str) -> None:
     (tmp_path / "patterns.toml").write_text('[[pattern]]\nstate = "rcptto"\nfallback = true\n')
     async with scripted(tmp_path / "1", connection=["fail-rcptto-550"]) as mx, scripted(tmp_path / "2") as relay:
-        ways = {"fallback_smarthost": relay.host, "fallback_smarthost_port": relay.port, "response_patterns": patterns}
+        ways: dict[str, Any] = {
+            "fallback_smarthost": relay.host,
+            "fallback_smarthost_port": relay.port,
+            "response_patterns": patterns,
+        }
         async with desk(mx=mx, **ways) as one:
             finished = await one.attempt("ok@x.example")
             assert what(finished.attempt.to_document()) == ("message", "accepted")
