@@ -27,6 +27,68 @@ class Limits:
     """Seconds an idle session is kept."""
     patience: float = 30.0
     """Seconds a message waits for one of the ``connections``: longer, and one slow host would keep all messages in hand."""
+    stall: float = 10.0
+    """Seconds in which a host has given back none of its connections: nobody waits for it any longer."""
+    first: int = 5
+    """Connections at once to a host that has not answered yet; one more for each transaction that it has carried."""
+
+
+class Slots:
+    """The connections of one target: how many there may be, and who waits for one."""
+
+    def __init__(self, host: str, limits: Limits) -> None:
+        self._host = host
+        self._limits = limits
+        self._allowed = min(limits.first, limits.connections)
+        self._taken = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._moved = time.monotonic()
+        """When one was given back last."""
+
+    @property
+    def is_unused(self) -> bool:
+        """Nobody has one, nobody waits."""
+        return not self._taken and not self._waiting
+
+    async def enter(self) -> None:
+        """Take one, as soon as there is one. Raises Unavailable when none comes free in time: that says nothing about the mail."""
+        if self._taken < self._allowed:
+            if not self._taken:
+                self._moved = time.monotonic()
+            self._taken += 1
+            return
+        ends_at = time.monotonic() + self._limits.patience
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            while not turn.done():
+                left = min(ends_at, self._moved + self._limits.stall) - time.monotonic()
+                if left <= 0:
+                    raise Unavailable(f"all {self._allowed} connections to {self._host} are in use")
+                await asyncio.wait({turn}, timeout=left)
+        except BaseException:
+            if turn.done():
+                self.leave()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def leave(self) -> None:
+        """Give one back."""
+        self._taken -= 1
+        self._moved = time.monotonic()
+        self._admit()
+
+    def allow_more(self) -> None:
+        """The host carries mail: one more, up to its limit."""
+        if self._allowed < self._limits.connections:
+            self._allowed += 1
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._taken < self._allowed:
+            self._taken += 1
+            self._waiting.popleft().set_result(None)
 
 
 class Pool:
@@ -36,8 +98,7 @@ class Pool:
         self._limits = limits
         self._manners = manners
         self._idle: dict[Target, deque[Session]] = defaultdict(deque)
-        self._slots: dict[Target, asyncio.Semaphore] = {}
-        self._users: dict[Target, int] = defaultdict(int)
+        self._slots: dict[Target, Slots] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     async def acquire(self, target: Target, *, ends_at: float, is_new: bool = False) -> Session | Ending:
@@ -46,7 +107,12 @@ class Pool:
         Waits while the host has all the connections it gets. Raises Unavailable when none comes free in time: that says
         nothing about the mail.
         """
-        await self._enter(target)
+        slots = self._slots.setdefault(target, Slots(target.host, self._limits))
+        try:
+            await slots.enter()
+        except BaseException:
+            self._forget(target)
+            raise
         try:
             session = None if is_new else self._take_idle(target)
             if session is not None:
@@ -74,6 +140,8 @@ class Pool:
             self._idle[target].append(session)
         else:
             self._close(session)
+        if session.messages:
+            self._slots[target].allow_more()
         self._leave(target)
 
     def close_idle(self) -> None:
@@ -103,26 +171,14 @@ class Pool:
             self._close(session)
         return None
 
-    async def _enter(self, target: Target) -> None:
-        self._users[target] += 1
-        slot = self._slots.setdefault(target, asyncio.Semaphore(self._limits.connections))
-        try:
-            async with asyncio.timeout(self._limits.patience):
-                await slot.acquire()
-        except BaseException as error:
-            self._forget(target)
-            if isinstance(error, TimeoutError):
-                raise Unavailable(f"all {self._limits.connections} connections to {target.host} are in use") from None
-            raise
-
     def _leave(self, target: Target) -> None:
-        self._slots[target].release()
+        self._slots[target].leave()
         self._forget(target)
 
     def _forget(self, target: Target) -> None:
-        self._users[target] -= 1
-        if not self._users[target]:
-            del self._users[target], self._slots[target]
+        slots = self._slots.get(target)
+        if slots is not None and slots.is_unused:
+            del self._slots[target]
 
     def _close(self, session: Session) -> None:
         OPEN.dec()

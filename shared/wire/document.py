@@ -51,7 +51,8 @@ def parse_json(raw: bytes) -> Any:
         raise WireError(f"body is not JSON: {error}") from None
     if not isinstance(document, dict | list):
         return document
-    if not _is_canonical(document, raw):
+    # A large body is not written out once more only to be compared.
+    if len(raw) >= _LARGE or not _is_canonical(document, raw):
         _check_strictly(raw)
     if is_too_deep(document):
         raise WireError(f"body is nested deeper than {MAX_DEPTH}")

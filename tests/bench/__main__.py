@@ -25,6 +25,8 @@ from tests.bench.rounds import Round, Stage, run_round
 
 _FOLDER = ROOT / ".run" / "bench"
 _DOCS = ROOT / "docs"
+SCALE = "smtp-sender=2"
+"""The process that does most of the work gets both cores; Postfix starts as many processes as it has deliveries."""
 
 
 def _read_arguments() -> argparse.Namespace:
@@ -37,7 +39,7 @@ def _read_arguments() -> argparse.Namespace:
     add("--quick", action="store_true", help="one round, a fifth of the messages, a tenth in (e)")
     add("--only", default=",".join(WAYS), metavar=",".join(WAYS), help="these ways only; (e) alone takes half of the time")
     add("--size", default=",".join(map(str, SIZES)), metavar="5,100", help="these sizes only, KB")
-    add("--scale", default="", metavar="smtp-sender=2", help="more copies of our processes")
+    add("--scale", default=SCALE, metavar="smtp-sender=2", help=f"copies of our processes, the others one (default: {SCALE})")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of our processes; repeatable")
     add("--no-memory", action="store_true", help="leave out idle memory and the mails of 20 MB")
     add("--keep", action="store_true", help="keep the folder with all logs, ledgers and data")

@@ -131,6 +131,15 @@ def test_a_claimed_app_id_does_not_end_the_process(world: World, property_of_our
         ("ok@x.example", {"strategy": "pigeon"}, "strategy"),
         ("ok@x.example", {"mime": 7}, "mime"),
         ("ok@x.example", {"mime": None, "key": "v1/2026/01/01/x"}, "key"),
+        (
+            "ok@x.example",
+            {"dkim": {"domain": "x.example", "selector": "s", "key": "-----BEGIN PRIVATE KEY-----\nno\n"}},
+            "dkim.key",
+        ),
+        ("ok@x.example", {"security": "please"}, "security: 'please': expected one of optional"),
+        ("ok@x.example", {"ips": ["somewhere"]}, "ips"),
+        ("ok@x.example", {"dsn": {"notify": "NEVER,FAILURE"}}, "dsn.notify"),
+        ("ok@x.example", {"mime": None}, "mime: missing"),
     ],
 )
 def test_an_impossible_message_is_answered(world: World, recipient: Any, properties: dict[str, Any], reason: str) -> None:
@@ -138,6 +147,26 @@ def test_an_impossible_message_is_answered(world: World, recipient: Any, propert
     [attempt] = world.result("failures", token)["results"]
     assert (attempt["state"], attempt["result"], attempt["code"]) == ("process", "invalid", 554)
     assert reason in attempt["description"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "state", "result", "reason"),
+    [
+        ({"ips": []}, "process", "error", "an empty list"),
+        ({"ips": ["192.0.2.1"]}, "process", "error", "none of them is an address of this host"),
+        ({"pool": "nobody's"}, "process", "error", "is not known here"),
+        ({"mime": {"subject": "no author"}}, "responsive", "error", "mime.from"),
+        ({"mime": {"from": "a@b.example", "attachments": [{"data": "!"}]}}, "responsive", "error", "attachments[0].data"),
+    ],
+)
+def test_what_cannot_be_sent_is_answered(world: World, properties: dict[str, Any], state: str, result: str, reason: str) -> None:
+    token = world.publish("ok@x.example", **properties)
+    told = world.result("failures", token)
+    [attempt] = told["results"]
+    assert (attempt["state"], attempt["result"], attempt["code"]) == (state, result, 554)
+    assert attempt["status"].startswith("5.")
+    assert reason in attempt["description"]
+    assert attempt["class"]
 
 
 def test_too_late(world: World) -> None:

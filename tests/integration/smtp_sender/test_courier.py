@@ -260,3 +260,30 @@ async def test_the_address_is_sent_byte_for_byte(tmp_path: Path) -> None:
         for recipient in ('"odd > one"@x.example', "MiXed.Case@X.example", "o'k=!#$%&*+/?^_`{|}~-@x.example"):
             assert (await one.send(recipient))["result"] == "accepted"
             assert mx.ledger.mails()[-1].recipient == recipient
+
+
+# --- how many connections a host gets
+
+
+async def test_a_host_that_has_not_answered_yet_gets_a_few_connections(tmp_path: Path) -> None:
+    """A tarpit must not take all there are; each mail that the host takes allows one more."""
+    async with scripted(tmp_path) as mx, desk(mx=mx, limits=Limits(6, 100, 5.0, first=2)) as one:
+        silent = [asyncio.ensure_future(one.send(f"silent-data+{number}@x.example")) for number in range(2)]
+        await until(lambda: mx.state.commands["DATA"] == 2, what="both to be stuck")
+        third = asyncio.ensure_future(one.send("ok@x.example"))
+        results = await asyncio.gather(*silent, third)
+        assert [what(result) for result in results] == [("data", "timeout")] * 2 + [("message", "accepted")]
+        assert mx.state.connections == 3
+        results = await asyncio.gather(*(one.send(f"slow-100ms+{number}@x.example") for number in range(12)))
+        assert {what(result) for result in results} == {("message", "accepted")}
+        assert 4 < mx.state.connections <= 3 + 6
+
+
+async def test_nobody_waits_for_a_host_that_gives_nothing_back(tmp_path: Path) -> None:
+    async with scripted(tmp_path) as mx, desk(mx=mx, limits=Limits(1, 100, 5.0, stall=0.1)) as one:
+        stuck = asyncio.ensure_future(one.send("silent-data@x.example"))
+        await until(lambda: mx.state.commands["DATA"] == 1, what="the first to be stuck")
+        with pytest.raises(Unavailable, match="in use"):
+            await one.send("ok@x.example")
+        assert what(await stuck) == ("data", "timeout")
+        assert (await one.send("ok@x.example"))["result"] == "accepted"
