@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shared.log import configure, get_logger
@@ -124,7 +125,7 @@ class _Parent:
         # What a worker imports is what its parent is made of, never what lies in the caller's folder (hence -P).
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         environment = os.environ | {"MAILWARREN_WORKER": str(worker.number), "PYTHONPATH": path}
-        worker.process = subprocess.Popen(command, env=environment, preexec_fn=_prepare_child)  # noqa: S603
+        worker.process = subprocess.Popen(command, env=environment, preexec_fn=partial(_prepare_child, os.getpid()))  # noqa: S603
         worker.started = time.monotonic()
         worker.starts += 1
         log.info("worker started", worker=worker.number, pid=worker.process.pid, metrics=address)
@@ -150,8 +151,11 @@ class _Parent:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _prepare_child() -> None:
+def _prepare_child(parent: int) -> None:
     """Between fork and exec: signals as usual, and SIGTERM when the parent is gone (prctl(2), Linux)."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            # It was killed before we asked: nobody would ever tell us.
+            os._exit(1)

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prometheus_client import Counter
 
@@ -75,6 +75,9 @@ class Once:
             except Unavailable:
                 self.journal.forget(message.id, message.attempt)
                 raise
+            if isinstance(known, Crashed):
+                # Nobody knows what the peer got from the process that died.
+                finished = replace(finished, attempt=replace(finished.attempt, possible_duplicate=True))
             self.journal.end(message.id, finished)
             return finished
 

@@ -306,11 +306,9 @@ def test_as_a_process(pipeline: Stack) -> None:
     resident = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert resident is not None
     assert int(resident[1]) < 90 * 1024
-    with psycopg.connect(pipeline.env["DB_URI"]) as connection:
-        row = connection.execute(
-            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'message_status_archive'::regclass"
-        ).fetchone()
-    assert row == (3,)
+    with psycopg.connect(pipeline.env["DB_URI"], autocommit=True) as connection:
+        partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'message_status_archive'::regclass"
+        wait_until(lambda: connection.execute(partitions).fetchone() == (3,), within=20, what="the partitions of three months")
     began = time.monotonic()
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: pipeline.pids("archiver") not in ([], [pid], (pid,)), 20)

@@ -84,3 +84,6 @@ def test_a_mail_that_kills_the_process_is_parked_and_harms_no_neighbour(own_run:
     assert parked.document["recipient"] == KILLER
     assert "2 processes died" in parked.headers["reason"]
     assert not own_run.ledger.lost(own_run.tokens)
+    told = [result.document["results"][-1] for result in queues.take("success")]
+    assert len(told) == len(own_run.tokens)
+    assert any(attempt.get("possible-duplicate") for attempt in told), "some were in work when a process died"
