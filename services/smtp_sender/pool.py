@@ -41,9 +41,12 @@ class Slots:
         self._limits = limits
         self._allowed = min(limits.first, limits.connections)
         self._taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._moved = time.monotonic()
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        """Until when each waits; the longest first."""
+        self._moved = 0.0
         """When one was given back last."""
+        self._timer: asyncio.TimerHandle | None = None
+        """One for all who wait: a timer for each would cost more than the rest of the wait."""
 
     @property
     def is_unused(self) -> bool:
@@ -57,20 +60,18 @@ class Slots:
                 self._moved = time.monotonic()
             self._taken += 1
             return
-        ends_at = time.monotonic() + self._limits.patience
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        loop = asyncio.get_running_loop()
+        waiter = (time.monotonic() + self._limits.patience, loop.create_future())
+        self._waiting.append(waiter)
+        if self._timer is None:
+            self._look()
         try:
-            while not turn.done():
-                left = min(ends_at, self._moved + self._limits.stall) - time.monotonic()
-                if left <= 0:
-                    raise Unavailable(f"all {self._allowed} connections to {self._host} are in use")
-                await asyncio.wait({turn}, timeout=left)
-        except BaseException:
-            if turn.done():
-                self.leave()
-            else:
-                self._waiting.remove(turn)
+            await waiter[1]
+        except asyncio.CancelledError:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            elif not waiter[1].cancelled() and waiter[1].exception() is None:
+                self.leave()  # our turn came in the same moment
             raise
 
     def leave(self) -> None:
@@ -87,8 +88,23 @@ class Slots:
 
     def _admit(self) -> None:
         while self._waiting and self._taken < self._allowed:
-            self._taken += 1
-            self._waiting.popleft().set_result(None)
+            _, turn = self._waiting.popleft()
+            if not turn.done():
+                self._taken += 1
+                turn.set_result(None)
+
+    def _look(self) -> None:
+        """Send away who has waited for long enough, and everybody when nothing moves."""
+        self._timer = None
+        now = time.monotonic()
+        stalls_at = self._moved + self._limits.stall
+        while self._waiting and min(self._waiting[0][0], stalls_at) <= now:
+            _, turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(Unavailable(f"all {self._allowed} connections to {self._host} are in use"))
+        if self._waiting:
+            pause = min(self._waiting[0][0], stalls_at) - now
+            self._timer = asyncio.get_running_loop().call_later(pause, self._look)
 
 
 class Pool:
@@ -107,7 +123,9 @@ class Pool:
         Waits while the host has all the connections it gets. Raises Unavailable when none comes free in time: that says
         nothing about the mail.
         """
-        slots = self._slots.setdefault(target, Slots(target.host, self._limits))
+        slots = self._slots.get(target)
+        if slots is None:
+            slots = self._slots[target] = Slots(target.host, self._limits)
         try:
             await slots.enter()
         except BaseException:
@@ -140,9 +158,12 @@ class Pool:
             self._idle[target].append(session)
         else:
             self._close(session)
+        slots = self._slots[target]
         if session.messages:
-            self._slots[target].allow_more()
-        self._leave(target)
+            slots.allow_more()
+        slots.leave()
+        if slots.is_unused:
+            del self._slots[target]
 
     def close_idle(self) -> None:
         """Close what was idle for too long. Called once a second."""
