@@ -56,8 +56,12 @@ class LoadedPeak:
 
 
 def measure_loaded(stage: Stage, *, quick: bool) -> LoadedPeak:
-    """A round of (b) with a mail of 20 MB in the middle. To be called late: processes that have worked are larger than fresh ones."""
+    """A round of (b) with a mail of 20 MB in the middle, by senders that were just started.
+
+    After the rounds with 100 KB, of which 200 were in hand at once, they would be some 20 MB larger.
+    """
     assert stage.stack is not None
+    stage.stack.restart("smtp-sender")
     pids = stage.stack.pids("smtp-sender")
     reset_peaks(pids)
     job = Job("b", 5, _LOADED // (5 if quick else 1), 0, large=OCTETS)
