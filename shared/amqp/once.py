@@ -45,9 +45,9 @@ class Once:
         Raises Unavailable when somebody has it in hand, and BadMessage when it has killed too many processes.
         """
         if not frame.is_ours:
-            claimed = self.journal.claim(_digest(frame)) if frame.redelivered else None
-            return claimed or Unknown()
-        known = self.journal.look(message.id, message.attempt)
+            known: Known = (self.journal.claim(_digest(frame)) if frame.redelivered else None) or Unknown()
+        else:
+            known = self.journal.look(message.id, message.attempt)
         match known:
             case InWork():
                 raise Unavailable("this attempt is in hand already: the message is a double")

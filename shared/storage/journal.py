@@ -73,6 +73,10 @@ class FileJournal:
             self._refresh()
             files = self._files()
             living = [file for file in files if self._lives(file)]
+            for file in files:
+                # One that died in the meantime may have written that it is done: the same body would be another mail, and lost.
+                if file not in living:
+                    file.read()
             taken = {ident for file in living for ident in file.claimed}
             for file in files:
                 for key, rest in file.ended.items():
