@@ -5,6 +5,7 @@ With Postgres down the process goes on with what it has. One that has never seen
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ RETRY_PAUSE = 2.0
 T = TypeVar("T")
 
 
-class Snapshot(Generic[T]):
+class Snapshot(ABC, Generic[T]):
     """The items of a table, parsed, all or none: a subclass says which."""
 
     what: str
@@ -48,17 +49,17 @@ class Snapshot(Generic[T]):
         self._refresh = refresh
         self._items: list[T] | None = None
 
+    @abstractmethod
     async def fetch(self, connection: Connection) -> Sequence[Mapping[str, Any]]:
         """The rows. Raises psycopg's errors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parse(self, documents: Sequence[Mapping[str, Any]]) -> list[T]:
         """The items of rows, or of what ``render`` made. Raises ValueError when one cannot be read: then none of them counts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def render(self, item: T) -> Mapping[str, Any]:
         """An item as it is kept on disk."""
-        raise NotImplementedError
 
     @property
     def items(self) -> list[T]:

@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ PATIENCE = 20.0
 """Seconds to answer after the start, or to end."""
 
 
-class PeerProcess:
+class PeerProcess(ABC):
     """A server that logs to files in its folder. ``host`` and ``port`` are where it is reached."""
 
     def __init__(self, folder: Path, *, host: str = HOST) -> None:
@@ -78,9 +79,9 @@ class PeerProcess:
         if error is not None:
             print(self.log)
 
+    @abstractmethod
     def prepare(self) -> tuple[Sequence[str], Mapping[str, str]]:
         """Write what the server reads; its command line and environment."""
-        raise NotImplementedError
 
     def answers(self) -> bool:
         """Does it serve? By default: does it greet as SMTP servers do?"""
