@@ -58,13 +58,14 @@ def _check_figure(figure: Figure) -> Iterator[Bar]:
 
 
 def _check_crowds(crowds: Sequence[CrowdResult]) -> Iterator[Bar]:
-    well = next((one for one in crowds if not one.crowd.has_tarpit and not one.faults), None)
-    tarpit = next((one for one in crowds if one.crowd.has_tarpit and not one.faults), None)
-    if well is not None and tarpit is not None:
-        lost = 1 - tarpit.rate / well.rate
-        crowd = tarpit.crowd
+    sound = [one for one in crowds if not one.faults]
+    well = [one.rate for one in sound if not one.crowd.has_tarpit]
+    tarpit = [one.rate for one in sound if one.crowd.has_tarpit]
+    if well and len(well) == len(tarpit):
+        lost = 1 - sum(tarpit) / sum(well)
+        crowd = sound[0].crowd
         what = f"(e) {crowd.messages:,} queued to {crowd.domains:,} domains, one tarpitted: what the others lose"
-        yield Bar(what, f"< {_MOST_LOST:.0%}", f"{lost:.1%}", tarpit.rate > well.rate * (1 - _MOST_LOST))
+        yield Bar(what, f"< {_MOST_LOST:.0%}", f"{lost:.1%}", lost < _MOST_LOST)
 
 
 def _check_loaded(loaded: LoadedPeak) -> Bar:

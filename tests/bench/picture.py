@@ -65,7 +65,7 @@ def _draw_rates(axes: Axes, figures: list[dict[str, Any]], crowds: list[dict[str
     words = [f"{one['delivered']:,.0f}" + (f"\n{one['ratio']:.2f} ×" if one["ratio"] else "") for one in figures]
     axes.bar_label(bars, words, padding=4, fontsize=9)
     for crowd in (one["crowd"] | {"rate": one["rate"]} for one in crowds):
-        label = f"(e) {crowd['domains']:,}\n{'tarpit' if crowd['has_tarpit'] else 'domains'}"
+        label = f"(e) {crowd['domains']:,}\n{'tarpit' if crowd['has_tarpit'] else 'domains'} {crowd['turn']}"
         columns = axes.bar([label], [crowd["rate"]], color=_CROWD_COLORS[crowd["has_tarpit"]])
         axes.bar_label(columns, [f"{crowd['rate']:,.0f}"], padding=4, fontsize=9)
     axes.margins(y=0.15)

@@ -73,18 +73,20 @@ class Crowd:
     messages: int
     has_tarpit: bool
     """One of the domains has a tarpit for a host."""
+    turn: int = 1
+    """From 1: which of those with, or of those without a tarpit."""
     octets: int = 5000
     """Of text in a mail."""
 
     @property
     def parent(self) -> str:
         """The domain above all of these."""
-        return f"{MANY}-{'tarpit' if self.has_tarpit else 'well'}.bench.example"
+        return f"{MANY}-{'tarpit' if self.has_tarpit else 'well'}-{self.turn}.bench.example"
 
     @property
     def title(self) -> str:
         """For a line of progress."""
-        return f"({MANY}) {self.domains:,} domains, {'one tarpitted' if self.has_tarpit else 'all well'}"
+        return f"({MANY}) {self.domains:,} domains, {'one tarpitted' if self.has_tarpit else 'all well'}, {self.turn}"
 
 
 def make_plan(ways: Sequence[str], sizes: Sequence[int], rounds: int, *, quick: bool) -> list[Job]:
@@ -97,6 +99,6 @@ def make_plan(ways: Sequence[str], sizes: Sequence[int], rounds: int, *, quick: 
 
 
 def make_crowds(*, quick: bool) -> list[Crowd]:
-    """What (e) measures, without and with the tarpit."""
+    """What (e) measures: well, tarpit, tarpit, well. So a machine that gets slower or fuller counts for both alike."""
     domains, messages = _QUICK_CROWD if quick else _CROWD
-    return [Crowd(domains, messages, has_tarpit) for has_tarpit in (False, True)]
+    return [Crowd(domains, messages, has_tarpit, turn) for has_tarpit, turn in ((False, 1), (True, 1), (True, 2), (False, 2))]

@@ -32,8 +32,8 @@ def make_footprint(idle: int, growth: int, *faults: str) -> Footprint:
     return Footprint(dict.fromkeys(OURS, idle), dict.fromkeys(OURS, growth), faults)
 
 
-def make_crowd(rate: float, *faults: str, has_tarpit: bool) -> CrowdResult:
-    return CrowdResult(Crowd(1000, 100_000, has_tarpit), rate, 99_900, 0.99, 150_000_000, 20 * has_tarpit, faults)
+def make_crowd(rate: float, *faults: str, has_tarpit: bool, turn: int = 1) -> CrowdResult:
+    return CrowdResult(Crowd(1000, 100_000, has_tarpit, turn), rate, 99_900, 0.99, 150_000_000, 20 * has_tarpit, faults)
 
 
 def find_bars(*rounds: Round) -> list[Bar]:
@@ -98,7 +98,10 @@ def test_no_bar_for_large_mail_or_without_postfix() -> None:
     assert find_bars(*large) == []
 
 
-@pytest.mark.parametrize(("rate", "is_met"), [(901.0, True), (900.0, False), (1100.0, True)])
+TURNS = [(1000.0, False, 1), (800.0, True, 1), (1100.0, True, 2), (1000.0, False, 2)]
+
+
+@pytest.mark.parametrize(("rate", "is_met"), [(901.0, True), (899.0, False), (1100.0, True)])
 def test_the_bar_for_what_a_tarpit_takes_from_the_others(rate: float, is_met: bool) -> None:
     crowds = [make_crowd(1000.0, has_tarpit=False), make_crowd(rate, has_tarpit=True)]
     (bar,) = check_bars([], Measured(crowds=crowds))
@@ -109,7 +112,14 @@ def test_no_bar_when_one_of_the_crowds_does_not_count() -> None:
     crowds = [make_crowd(1000.0, "1 mails lost", has_tarpit=False), make_crowd(1000.0, has_tarpit=True)]
     measured = Measured(crowds=crowds)
     assert check_bars([], measured) == []
-    assert list(measured.find_faults()) == ["(e) 1,000 domains, all well: 1 mails lost"]
+    assert list(measured.find_faults()) == ["(e) 1,000 domains, all well, 1: 1 mails lost"]
+
+
+def test_what_a_tarpit_takes_is_judged_by_all_turns_or_not_at_all() -> None:
+    crowds = [make_crowd(rate, has_tarpit=tarpit, turn=turn) for rate, tarpit, turn in TURNS]
+    (bar,) = check_bars([], Measured(crowds=crowds))
+    assert (bar.measured, bar.is_met) == ("5.0%", True)
+    assert check_bars([], Measured(crowds=crowds[:3])) == []
 
 
 @pytest.mark.parametrize(
@@ -170,11 +180,11 @@ def test_only_small_mail_is_signed_and_many_domains_are_no_round() -> None:
     assert {(job.way, job.size) for job in make_plan(["d", "e"], [5, 100], 1, quick=True)} == {("d", 5)}
 
 
-def test_the_crowds_differ_in_the_tarpit_alone() -> None:
-    well, tarpit = make_crowds(quick=False)
-    assert replace(well, has_tarpit=True) == tarpit
-    assert (well.domains, well.messages) == (1000, 100_000)
-    assert well.parent != tarpit.parent
+def test_the_crowds_differ_in_the_tarpit_alone_and_their_order_favours_neither() -> None:
+    crowds = make_crowds(quick=False)
+    assert [crowd.has_tarpit for crowd in crowds] == [False, True, True, False]
+    assert {(crowd.domains, crowd.messages) for crowd in crowds} == {(1000, 100_000)}
+    assert len({crowd.parent for crowd in crowds}) == len({crowd.title for crowd in crowds}) == 4
 
 
 def test_a_round_with_a_large_mail_has_recipients_of_its_own() -> None:
