@@ -27,11 +27,22 @@ class PayloadStore(Protocol):
         """Keep ``content`` durably under ``key``. Raises Unavailable."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A recipient's mail, ready to be published."""
+
+    key: str
+    """Routing key."""
+    mail: bytes
+    record: bytes
+    """The same without the content."""
+
+
 class Publish(Protocol):
     """What acceptance needs of a publisher."""
 
-    async def __call__(self, key: str, bodies: Sequence[tuple[bytes, bytes]]) -> None:
-        """Publish pairs of (mail, record); return when all are confirmed and routed. Raises Unavailable or BrokerLost."""
+    async def __call__(self, mails: Sequence[Ready]) -> None:
+        """Publish; return when all are confirmed and routed. Raises Unavailable or BrokerLost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,10 @@ class Recipient:
     address: str
     properties: Mapping[str, Any] = field(default_factory=dict)
     """Message properties of this recipient alone (``dsn``)."""
+    key: str = ""
+    """Routing key (``local``, ``reports``); "": that of the acceptance."""
+    is_inline: bool = False
+    """The content rides in the message, however large: its readers know no store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +107,14 @@ class Acceptance:
         """
         began = time.monotonic()
         moment = now or datetime.now(UTC)
-        prepared = [prepare(submission, moment, self.threshold) for submission in submissions]
+        prepared = [prepare(submission, moment, self.threshold, self.key) for submission in submissions]
         stored = [self.store.store(item.key, item.content) for item in prepared if item.key]
         if stored:
             await _all(stored)
         # The last look at the clock before responsibility is taken: after this, always 250, even late.
         if time.monotonic() - began > self.patience.total_seconds():
             raise Unavailable("storing took longer than data-processing-timeout")
-        bodies = [body for item in prepared for body in item.bodies]
-        await self.publish(self.key, bodies)
+        await self.publish([mail for item in prepared for mail in item.mails])
         return [list(item.accepted) for item in prepared]
 
 
@@ -111,17 +125,18 @@ class Prepared:
     key: str | None
     """Key in the message store; None when the content rides in the messages."""
     content: bytes
-    bodies: tuple[tuple[bytes, bytes], ...]
-    """For each recipient: the mail, and the record without the mail's content."""
+    mails: tuple[Ready, ...]
+    """For each recipient."""
     accepted: tuple[Accepted, ...]
 
 
-def prepare(submission: Submission, now: datetime, threshold: int) -> Prepared:
+def prepare(submission: Submission, now: datetime, threshold: int, routing_key: str) -> Prepared:
     """Everything that can be decided before anything is durable. Pure but for the new ids."""
     transaction = submission.transaction
     content = submission.content
     extracted = parse_extract(content)
-    key = None if len(content) <= threshold else payload_key(transaction, now)
+    is_stored = len(content) > threshold and not all(recipient.is_inline for recipient in submission.recipients)
+    key = payload_key(transaction, now) if is_stored else None
     common: dict[str, Any] = {
         **_strip(submission.properties),
         "envelope": submission.reverse_path,
@@ -136,19 +151,21 @@ def prepare(submission: Submission, now: datetime, threshold: int) -> Prepared:
         "return-path": _first(extracted["headers"].get("return-path")) or submission.reverse_path,
         **submission.source,
     }
-    payload = {"key": key} if key else render_inline_content(content)
-    bodies, accepted = [], []
+    inline = render_inline_content(content) if key is None or any(one.is_inline for one in submission.recipients) else {}
+    mails, accepted = [], []
     for recipient in submission.recipients:
         ident = str(uuid4())
         message_id = str(recipient.properties.get("message-id") or common.get("message-id") or ident)
         document = common | _strip(recipient.properties)
         document |= {"id": ident, "message-id": message_id, "recipient": recipient.address}
         record = {name: value for name, value in document.items() if name not in PAYLOAD} | {"extracted": extracted}
-        if key:
+        payload = {"key": key} if key and not recipient.is_inline else inline
+        if key and not recipient.is_inline:
             record["key"] = key
-        bodies.append((render_document(document | payload | {"extracted": extracted}), render_document(record)))
+        mail = render_document(document | payload | {"extracted": extracted})
+        mails.append(Ready(recipient.key or routing_key, mail, render_document(record)))
         accepted.append(Accepted(ident, message_id, recipient.address))
-    return Prepared(key, content, tuple(bodies), tuple(accepted))
+    return Prepared(key, content, tuple(mails), tuple(accepted))
 
 
 def payload_key(ident: str, now: datetime) -> str:

@@ -13,7 +13,7 @@ from services.cli.given import Config, DbUri, load_given, read_text, wait_for
 from services.cli.table import render_table
 from shared.delivery.pools import FIELDS, SourcePool, parse_pool
 from shared.storage.database import Connection, Database, DatabaseSettings
-from shared.storage.pools import delete_pool, fetch_pools, store_pool
+from shared.storage.documents import TIMES, delete_document, fetch_documents, store_documents
 from shared.trouble import BadSetting
 from shared.wire.document import parse_document
 
@@ -117,7 +117,7 @@ def _parse(document: Any, source: str) -> SourcePool:
         pool = parse_pool(document)
     except ValueError as error:
         raise BadSetting(f"{source}: {error}") from None
-    if unknown := set(document) - {*FIELDS, "created_at", "updated_at"}:
+    if unknown := set(document) - {*FIELDS, *TIMES}:
         raise BadSetting(f"{source}: {min(unknown)}: unknown; expected {', '.join(FIELDS)}")
     return pool
 
@@ -134,15 +134,15 @@ async def _open(settings: DatabaseSettings) -> AsyncIterator[Connection]:
 
 async def _fetch(settings: DatabaseSettings) -> list[dict[str, Any]]:
     async with _open(settings) as connection:
-        return await fetch_pools(connection)
+        return await fetch_documents(connection, "pools")
 
 
 async def _store(settings: DatabaseSettings, pools: Sequence[SourcePool]) -> list[bool]:
     """All or none."""
-    async with _open(settings) as connection, connection.transaction():
-        return [await store_pool(connection, pool.name, pool.document) for pool in pools]
+    async with _open(settings) as connection:
+        return await store_documents(connection, "pools", [(pool.name, pool.document) for pool in pools])
 
 
 async def _delete(settings: DatabaseSettings, name: str) -> bool:
     async with _open(settings) as connection:
-        return await delete_pool(connection, name)
+        return await delete_document(connection, "pools", name)

@@ -88,13 +88,13 @@ class Actions:
     async def _send(self, submission: Submission) -> Step:
         """Store the content if it is large; what to publish."""
         settings = self._inbox.settings
-        prepared = prepare(submission, datetime.now(UTC), settings.storage_threshold)
+        prepared = prepare(submission, datetime.now(UTC), settings.storage_threshold, settings.rabbitmq_inbox)
         if prepared.key is not None:
             await self._store.store(prepared.key, prepared.content)
         publications = []
-        for mail, record in prepared.bodies:
-            publications.append(Publication(settings.rabbitmq_inbox, mail))
-            publications.append(Publication(settings.rabbitmq_record, record, headers={EVENT: "accepted"}))
+        for ready in prepared.mails:
+            publications.append(Publication(ready.key, ready.mail))
+            publications.append(Publication(settings.rabbitmq_record, ready.record, headers={EVENT: "accepted"}))
         return Step(tuple(publications))
 
 

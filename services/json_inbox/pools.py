@@ -13,9 +13,9 @@ from services.json_inbox.problems import Problem, render_json
 from services.json_inbox.settings import ServiceSettings
 from shared.delivery.pools import FIELDS, parse_pool
 from shared.storage.database import Database
-from shared.storage.pools import delete_pool, fetch_pool, fetch_pools, store_pool
+from shared.storage.documents import TIMES, delete_document, fetch_document, fetch_documents, store_documents
 
-WRITTEN_HERE = ("created_at", "updated_at")
+TABLE = "pools"
 
 
 def build_router(settings: ServiceSettings, database: Database) -> APIRouter:
@@ -26,7 +26,7 @@ def build_router(settings: ServiceSettings, database: Database) -> APIRouter:
     async def list_pools() -> Response:
         """All pools that are managed here, by name. Those in the sender's `pools-file` are not among them."""
         async with database.connection() as connection:
-            return render_json([_render(pool) for pool in await fetch_pools(connection)])
+            return render_json([_render(pool) for pool in await fetch_documents(connection, TABLE)])
 
     @router.post("/v1/pools", status_code=201, openapi_extra=examples.POOL)
     async def post_pool(request: Request) -> Response:
@@ -37,7 +37,7 @@ def build_router(settings: ServiceSettings, database: Database) -> APIRouter:
     async def get_pool(name: str) -> Response:
         """One pool."""
         async with database.connection() as connection:
-            pool = await fetch_pool(connection, name)
+            pool = await fetch_document(connection, TABLE, name)
         if pool is None:
             raise _missing(name)
         return render_json(_render(pool))
@@ -54,7 +54,7 @@ def build_router(settings: ServiceSettings, database: Database) -> APIRouter:
     async def remove_pool(name: str) -> Response:
         """Remove a pool: mail that names it then fails, unless the sender's `pools-file` has one of that name."""
         async with database.connection() as connection:
-            if not await delete_pool(connection, name):
+            if not await delete_document(connection, TABLE, name):
                 raise _missing(name)
         return Response(status_code=204)
 
@@ -66,17 +66,17 @@ async def _store(database: Database, document: Mapping[str, Any]) -> Response:
         pool = parse_pool(document)
     except ValueError as error:
         raise Problem(422, str(error), field=str(error).partition(":")[0]) from None
-    if unknown := set(document) - {*FIELDS, *WRITTEN_HERE}:
+    if unknown := set(document) - {*FIELDS, *TIMES}:
         raise Problem(422, f"{min(unknown)}: unknown; expected {', '.join(FIELDS)}", field=min(unknown))
     async with database.connection() as connection:
-        is_new = await store_pool(connection, pool.name, pool.document)
-        stored = await fetch_pool(connection, pool.name)
+        [is_new] = await store_documents(connection, TABLE, [(pool.name, pool.document)])
+        stored = await fetch_document(connection, TABLE, pool.name)
     location = {"Location": f"/v1/pools/{quote(pool.name, safe='')}"}
     return render_json(_render(stored or {"name": pool.name, **pool.document}), 201 if is_new else 200, location)
 
 
 def _render(pool: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: pool[key] for key in (*FIELDS, *WRITTEN_HERE) if key in pool}
+    return {key: pool[key] for key in (*FIELDS, *TIMES) if key in pool}
 
 
 def _missing(name: str) -> Problem:

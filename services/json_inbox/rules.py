@@ -123,8 +123,9 @@ def _parse_sample(document: Mapping[str, Any], inbox: Inbox) -> Message:
     if "strategy" in document:
         properties["strategy"] = document["strategy"]
     submission = submit(content, reverse_path, recipients, properties, door)
-    body, _ = prepare(submission, datetime.now(UTC), len(submission.content)).bodies[0]
-    return Message(parse_document(body))
+    settings = inbox.settings
+    [ready] = prepare(submission, datetime.now(UTC), len(submission.content), settings.rabbitmq_inbox).mails
+    return Message(parse_document(ready.mail))
 
 
 def _missing(name: str) -> Problem:

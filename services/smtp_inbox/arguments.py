@@ -120,3 +120,9 @@ def _check_empty(parameters: dict[str, str | None]) -> None:
 def _check_utf8(mailbox: Mailbox, smtputf8: bool) -> None:
     if not mailbox.is_ascii and not smtputf8:
         raise Refusal("553 5.6.7 A non-ASCII address needs SMTPUTF8")
+
+
+def expect_nothing(argument: str) -> None:
+    """For commands without an argument. Raises Refusal."""
+    if argument:
+        raise Refusal("501 5.5.4 This command takes no argument")

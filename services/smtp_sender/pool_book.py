@@ -23,7 +23,7 @@ from services.smtp_sender.settings import ServiceSettings
 from shared.delivery.pools import SourcePool, parse_pool
 from shared.log import get_logger
 from shared.storage.database import Connection
-from shared.storage.pools import TABLE, fetch_pools
+from shared.storage.documents import fetch_documents
 from shared.storage.snapshot import Snapshot
 from shared.trouble import BadSetting
 
@@ -80,7 +80,7 @@ class PoolBook:
 class PoolTable(Snapshot[SourcePool]):
     """The pools in Postgres, all or none of them."""
 
-    what, table, count, fresh = "pools", TABLE, POOLS, FRESH
+    what, table, count, fresh = "pools", "pools", POOLS, FRESH
 
     def __init__(self, settings: ServiceSettings) -> None:
         super().__init__(settings, name="smtp-sender", path=settings.pools_snapshot, refresh=settings.pools_refresh)
@@ -108,7 +108,7 @@ class PoolTable(Snapshot[SourcePool]):
 
     async def fetch(self, connection: Connection) -> Sequence[Mapping[str, Any]]:
         """The rows."""
-        return await fetch_pools(connection)
+        return await fetch_documents(connection, self.table)
 
     def parse(self, documents: Sequence[Mapping[str, Any]]) -> list[SourcePool]:
         """The pools. Raises ValueError."""

@@ -15,6 +15,7 @@ from typing import Any
 from aiormq.exceptions import AMQPError
 from prometheus_client import Counter
 
+from shared.acceptance import Ready
 from shared.amqp.connection import connect
 from shared.amqp.publisher import Publisher
 from shared.amqp.settings import BrokerSettings
@@ -61,8 +62,8 @@ class AcceptingPublisher:
             return "RabbitMQ does not confirm"
         return None
 
-    async def __call__(self, key: str, bodies: Sequence[tuple[bytes, bytes]]) -> None:
-        """Publish pairs of (mail, record). Returns when every mail is confirmed and routed. Raises Unavailable or BrokerLost.
+    async def __call__(self, mails: Sequence[Ready]) -> None:
+        """Publish mails, then their records. Returns when every mail is confirmed and routed. Raises Unavailable or BrokerLost.
 
         With the last mail's confirm responsibility is taken: a record that fails then is no reason to refuse, the client would
         send again what is on its way already. The recorder learns of such a mail by its first result.
@@ -73,8 +74,8 @@ class AcceptingPublisher:
         number = self._number
         self._waiting[number] = time.monotonic()
         try:
-            await self._publisher.publish_all([self._render(key, mail) for mail, _ in bodies])
-            await self._publish_records(self._publisher, [record for _, record in bodies])
+            await self._publisher.publish_all([self._render(mail.key, mail.mail) for mail in mails])
+            await self._publish_records(self._publisher, [mail.record for mail in mails])
         finally:
             del self._waiting[number]
 

@@ -141,14 +141,44 @@ delivery_configurations = Table(
 )
 """The router's rules. A trigger notifies the channel of the same name at every change."""
 
-pools = Table(
-    "pools",
+
+def _documents(name: str, comment: str) -> Table:
+    """Named documents (``shared.storage.documents``). A trigger notifies the channel of the same name at every change."""
+    return Table(
+        name,
+        metadata,
+        Column("name", Text, primary_key=True),
+        Column("document", JSONB, nullable=False, comment=comment),
+        *_times(),
+    )
+
+
+pools = _documents("pools", '{"ips": ["192.0.2.1"], "helo": "mail.example"}')
+"""Pools of source addresses."""
+tokens = _documents("tokens", '{"digest": "…", "scopes": ["send"]}')
+"""Who may use json-inbox, and for what."""
+locals_ = _documents("locals", '{"reason": "…"}; the name is the pattern')
+"""Local recipients, besides those of the settings."""
+suppressions = _documents("suppressions", '{"reason": "…", "expires": "YYYY-MM-DD HH:MM:SS"}; the name is the address or domain')
+"""Recipients that get no mail."""
+pauses = _documents("pauses", '{"destination": "example.org", "expires": "YYYY-MM-DD HH:MM:SS"}')
+"""Mail that waits."""
+errors = _documents("errors", '{"destination": "example.org", "code": 550, "description": "…"}')
+"""Mail that fails without an attempt."""
+
+idempotent_requests = Table(
+    "idempotent_requests",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("document", JSONB, nullable=False, comment='{"ips": ["192.0.2.1"], "helo": "mail.example"}'),
+    Column("token", Text, nullable=False, comment="name of the token; empty = none"),
+    Column("key", Text, nullable=False, comment="the header Idempotency-Key"),
+    Column("digest", Text, nullable=False, comment="SHA-256 of the request, in hex"),
+    Column("status", Integer, comment="HTTP status of the answer; null = not answered yet"),
+    Column("answer", JSONB, comment="body of the answer"),
     *_times(),
+    PrimaryKeyConstraint("token", "key"),
+    Index("idempotent_requests_created_at_idx", "created_at"),
 )
-"""Pools of source addresses. A trigger notifies the channel of the same name at every change."""
+"""Requests with a key that were answered, so that the same request is answered the same and nothing is sent twice."""
 
 kept_payloads = Table(
     "kept_payloads",

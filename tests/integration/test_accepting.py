@@ -11,6 +11,7 @@ import pika
 import pytest
 
 import shared.amqp.connection
+from shared.acceptance import Ready
 from shared.amqp.accepting import AcceptingPublisher, verify_keys
 from shared.amqp.settings import BrokerSettings
 from shared.process import Runtime
@@ -61,7 +62,7 @@ async def test_mail_and_record_are_there_when_the_call_returns(amqp: str, encodi
     publisher = AcceptingPublisher(make_settings(amqp, rabbitmq_encoding=encoding), name="test")
     async with running(publisher, Runtime("test")):
         assert publisher.trouble is None
-        await publisher("inbox", [(b'{"mail": 1}', b'{"record": 1}')])
+        await publisher([Ready("inbox", b'{"mail": 1}', b'{"record": 1}')])
         for queue, expected, event in (("inbox", {"mail": 1}, None), ("record", {"record": 1}, "accepted")):
             body, properties = await asyncio.to_thread(take, amqp, queue)
             assert json.loads(gzip.decompress(body) if encoding else body) == expected
@@ -72,10 +73,10 @@ async def test_mail_and_record_are_there_when_the_call_returns(amqp: str, encodi
 async def test_a_record_that_leads_nowhere_is_no_reason_to_refuse_a_mail(amqp: str) -> None:
     publisher = AcceptingPublisher(make_settings(amqp, rabbitmq_record="nowhere"), name="test")
     async with running(publisher, Runtime("test")):
-        await publisher("inbox", [(b"{}", b"{}")])
+        await publisher([Ready("inbox", b"{}", b"{}")])
         assert (await asyncio.to_thread(take, amqp, "inbox"))[0] == b"{}"
         with pytest.raises(Unavailable, match="no queue is bound"):
-            await publisher("nowhere", [(b"{}", b"{}")])
+            await publisher([Ready("nowhere", b"{}", b"{}")])
 
 
 async def test_what_is_missing_at_the_first_connection_is_a_wrong_setting(amqp: str) -> None:
@@ -95,10 +96,10 @@ async def test_a_lost_connection_is_opened_again(amqp: str) -> None:
             await until(lambda: not runtime.ready)
             assert publisher.trouble == "no connection to RabbitMQ"
             with pytest.raises(Unavailable, match="no connection"):
-                await publisher("inbox", [(b"{}", b"{}")])
+                await publisher([Ready("inbox", b"{}", b"{}")])
             link.mend()
             await until(lambda: runtime.ready)
-            await publisher("inbox", [(b"{}", b"{}")])
+            await publisher([Ready("inbox", b"{}", b"{}")])
 
 
 async def test_a_broker_that_falls_silent_is_lost_with_its_heartbeat(amqp: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,5 +111,5 @@ async def test_a_broker_that_falls_silent_is_lost_with_its_heartbeat(amqp: str, 
             link.freeze()
             with pytest.raises(BrokerLost, match="closed"):
                 async with asyncio.timeout(20):
-                    await publisher("inbox", [(b"{}", b"{}")])
+                    await publisher([Ready("inbox", b"{}", b"{}")])
             await until(lambda: not runtime.ready)

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.acceptance import Acceptance, Recipient, Submission
+from shared.acceptance import Acceptance, Ready, Recipient, Submission
 from shared.trouble import BrokerLost, Unavailable
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -37,11 +37,11 @@ class World:
         self.stored[key] = content
         self.events.append("stored")
 
-    async def publish(self, key: str, bodies: Sequence[tuple[bytes, bytes]]) -> None:
-        assert key == "inbox"
+    async def publish(self, mails: Sequence[Ready]) -> None:
+        assert {ready.key for ready in mails} == {"inbox"}
         if self.publish_fails:
             raise self.publish_fails
-        self.published += [(orjson.loads(mail), orjson.loads(record)) for mail, record in bodies]
+        self.published += [(orjson.loads(ready.mail), orjson.loads(ready.record)) for ready in mails]
         self.events.append("published")
 
 

@@ -83,7 +83,7 @@ def test_what_only_we_write_is_dropped_and_the_rest_kept() -> None:
     }  # fmt: skip
     submission = parse_submission(message(**claimed, unknown={"nested": [1, None]}, tags=["a"], keepmime=1), DOOR)
     assert submission.properties == {"unknown": {"nested": [1, None]}, "tags": ["a"], "keepmime": 1}
-    mail = parse_document(prepare(submission, NOW, 10_000).bodies[0][0])
+    mail = parse_document(prepare(submission, NOW, 10_000, "inbox").mails[0].mail)
     assert mail["channel"] == "json"
     assert mail["http"] == {"token": None, "remote-ip": "127.0.0.1"}
     assert mail["unknown"] == {"nested": [1, None]}
