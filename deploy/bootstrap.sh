@@ -45,7 +45,14 @@ find_missing() {
         case $purpose in
         test)
             has_any /usr/bin/swaks || say swaks
+            perl -MNet::SSLeay -e 1 2>/dev/null || say libnet-ssleay-perl # swaks has TLS with it alone
             has_any /usr/bin/curl || say curl
+            has_any /usr/bin/msmtp || say msmtp
+            ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || say libsasl2-modules # AUTH of Postfix as a client
+            has_any /usr/bin/node || say nodejs
+            has_any /usr/bin/npm || say npm
+            has_any /usr/bin/php || say php-cli
+            [ -e /usr/share/php/PhpAmqpLib/autoload.php ] || say php-amqplib
             has_any /usr/bin/strace || say strace
             has_any /usr/bin/memcached || say memcached
             has_any /usr/sbin/dnsmasq || say dnsmasq-base
@@ -138,6 +145,20 @@ need_exim() {
     ! ldd $exim | grep "not found" >>"$log" || run "Finding the libraries of Exim" false
 }
 
+# --- Node: the clients that the tests run, as locked, into .run/node
+
+node=.run/node
+
+need_node_packages() {
+    locked=$(cat tests/support/node/package.json tests/support/node/package-lock.json | sha256sum)
+    [ "$(cat $node/.fingerprint 2>/dev/null)" != "$locked" ] || return 0
+    say "Node packages: installing those of tests/support/node/package-lock.json into $node"
+    mkdir -p $node
+    cp tests/support/node/package.json tests/support/node/package-lock.json $node/
+    run "Installing the locked Node packages" npm ci --prefix $node --ignore-scripts --no-audit --no-fund
+    echo "$locked" >$node/.fingerprint
+}
+
 # --- Python
 
 fits() {
@@ -200,7 +221,10 @@ missing=$(find_missing "$@")
 # shellcheck disable=SC2086,SC2116
 [ -z "$missing" ] || run "Installing $(echo $missing)" false
 case " $* " in
-*" test "*) need_exim ;;
+*" test "*)
+    need_exim
+    need_node_packages
+    ;;
 esac
 
 if ! $has_venv; then

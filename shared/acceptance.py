@@ -1,23 +1,44 @@
 """Taking responsibility for a mail: store, publish confirmed and routed, and only then say 250 or 202. Both inboxes come here.
 
 If this process dies after storing and before publishing, an orphan payload is left: the archiver sweeps it. If it dies after
-publishing and before the reply, the client sends again: a duplicate SMTP cannot avoid.
+publishing and before the reply, the client sends again: a duplicate SMTP cannot avoid. What was published although its client
+was told no, or was told yes and could not read it, is remembered (``Memory``): when the client sends it again, it is not published
+again.
 """
 
+from __future__ import annotations
+
 import asyncio
-import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
-from uuid import uuid4
 
-from shared.mail.headers import parse_extract
+from shared.submission import (
+    Accepted,
+    Origin,
+    Prepared,
+    Ready,
+    Recipient,
+    Streamed,
+    Submission,
+    Upload,
+    name_submission,
+    payload_key,
+    prepare,
+)
 from shared.trouble import Unavailable
-from shared.wire.document import render_document
-from shared.wire.message import OURS, PAYLOAD, render_inline_content
-from shared.wire.times import render_time
+
+__all__ = [
+    "Acceptance", "Accepted", "Memory", "Origin", "PartlyPublished", "PayloadStore", "Prepared", "Publish", "Ready", "Recipient",
+    "Streamed", "Submission", "TooLarge", "TooLate", "Upload", "name_submission", "payload_key", "prepare",
+]  # fmt: skip
+
+_TOO_LATE = "it took longer than data-processing-timeout"
+LARGE_INLINE = 2
+"""Large mails at once that are read back from the store to ride in the message: each is in memory about five times."""
 
 
 class PayloadStore(Protocol):
@@ -27,64 +48,41 @@ class PayloadStore(Protocol):
         """Keep ``content`` durably under ``key``. Raises Unavailable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A recipient's mail, ready to be published."""
-
-    key: str
-    """Routing key."""
-    mail: bytes
-    record: bytes
-    """The same without the content."""
-
-
 class Publish(Protocol):
     """What acceptance needs of a publisher."""
 
     async def __call__(self, mails: Sequence[Ready]) -> None:
-        """Publish; return when all are confirmed and routed. Raises Unavailable or BrokerLost."""
+        """Publish; return when all are confirmed and routed. Raises PartlyPublished, Unavailable or BrokerLost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """One recipient of a submission."""
+class PartlyPublished(Unavailable):
+    """Some mails are confirmed and routed, and others are not, or nobody knows."""
 
-    address: str
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    """Message properties of this recipient alone (``dsn``)."""
-    key: str = ""
-    """Routing key (``local``, ``reports``); "": that of the acceptance."""
-    is_inline: bool = False
-    """The content rides in the message, however large: its readers know no store."""
+    def __init__(self, reason: str, confirmed: Sequence[bool]) -> None:
+        super().__init__(reason)
+        self.confirmed = confirmed
+        """For each mail."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A mail that somebody hands to us."""
-
-    channel: str
-    """``smtp`` or ``json``."""
-    reverse_path: str
-    """"" is the null reverse-path."""
-    recipients: Sequence[Recipient]
-    content: bytes
-    """The RFC 5322 message as it shall leave, trace header included."""
-    source: Mapping[str, Any]
-    """The property ``connection`` (SMTP) or ``http``: {name: {…}}."""
-    hostname: str
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    """Properties for every recipient (``strategy``, ``retries``, what we do not know)."""
-    transaction: str = field(default_factory=lambda: str(uuid4()))
-    """Shared by its recipients. An inbox that gives it writes it into its Received header, too."""
+class TooLate(Unavailable):
+    """It took longer than ``data-processing-timeout``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A recipient that we took responsibility for."""
+class TooLarge(Exception):
+    """Content that must ride in the message makes it larger than RabbitMQ takes."""
 
-    id: str
-    message_id: str
-    recipient: str
+
+class Memory(Protocol):
+    """What acceptance needs of a memory of confirmed recipients (``shared.storage.accepted_before``). It never raises."""
+
+    def recall(self, name: str) -> Mapping[str, Accepted]:
+        """The recipients that were confirmed before, by address."""
+
+    def remember(self, name: str, accepted: Sequence[Accepted]) -> None:
+        """These were confirmed, and the client does not know it."""
+
+    def forget(self, name: str) -> None:
+        """The client is told now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,87 +97,119 @@ class Acceptance:
     """Content of up to this many bytes rides in the message, larger goes to the store (``storage-threshold``)."""
     patience: timedelta = timedelta(seconds=60)
     """``data-processing-timeout``: later than this after the end of the content, nothing is accepted any more."""
+    memory: Memory | None = None
+    """None: nothing is remembered."""
+    max_message: int | None = None
+    """Octets of a message with content that must ride in it; None: however many."""
+    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_INLINE))
 
     async def accept(self, submissions: Sequence[Submission], *, now: datetime | None = None) -> list[list[Accepted]]:
         """Take responsibility for all submissions, or for none (some may have been published all the same).
 
-        Returns the accepted recipients of each submission. Raises Unavailable or BrokerLost.
+        Returns the accepted recipients of each submission. Raises Unavailable (TooLate, PartlyPublished), BrokerLost or TooLarge.
         """
-        began = time.monotonic()
-        moment = now or datetime.now(UTC)
-        prepared = [prepare(submission, moment, self.threshold, self.key) for submission in submissions]
-        stored = [self.store.store(item.key, item.content) for item in prepared if item.key]
+        began, moment = time.monotonic(), now or datetime.now(UTC)
+        if not any(_is_read_back(submission) for submission in submissions):
+            return await self._accept(submissions, [b""] * len(submissions), moment, began)
+        async with self._in_time(began):
+            await self.turn.acquire()
+        try:
+            async with self._in_time(began):
+                wholes = [await self._read_back(submission) for submission in submissions]
+            return await self._accept(submissions, wholes, moment, began)
+        finally:
+            self.turn.release()
+
+    async def _accept(
+        self, submissions: Sequence[Submission], wholes: Sequence[bytes], moment: datetime, began: float
+    ) -> list[list[Accepted]]:
+        known = [self._recall(submission) for submission in submissions]
+        prepared = [self._prepare(*one, moment) for one in zip(submissions, known, wholes, strict=True)]
+        stored = [self._store(item) for item in prepared if item.key]
         if stored:
-            await _all(stored)
+            async with self._in_time(began):
+                await _all(stored)
         # The last look at the clock before responsibility is taken: after this, always 250, even late.
         if time.monotonic() - began > self.patience.total_seconds():
-            raise Unavailable("storing took longer than data-processing-timeout")
-        await self.publish([mail for item in prepared for mail in item.mails])
-        return [list(item.accepted) for item in prepared]
+            raise TooLate(_TOO_LATE)
+        mails = [mail for item in prepared for mail in item.mails]
+        try:
+            if mails:
+                await self.publish(mails)
+        except PartlyPublished as partly:
+            self._remember_part(submissions, known, prepared, partly.confirmed)
+            raise
+        return [self._finish(*one) for one in zip(submissions, known, prepared, strict=True)]
+
+    def remember(self, name: str, accepted: Sequence[Accepted]) -> None:
+        """The client could not read that its mail of this name (``name_submission``) was accepted. Never raises."""
+        if self.memory is not None and name:
+            self.memory.remember(name, accepted)
+
+    def _recall(self, submission: Submission) -> Mapping[str, Accepted]:
+        if self.memory is None or submission.origin is None:
+            return {}
+        return self.memory.recall(name_submission(submission))
+
+    @asynccontextmanager
+    async def _in_time(self, began: float) -> AsyncIterator[None]:
+        """Gives up when the time is over that began at ``began``. Raises TooLate."""
+        try:
+            async with asyncio.timeout(began + self.patience.total_seconds() - time.monotonic()):
+                yield
+        except TimeoutError:
+            raise TooLate(_TOO_LATE) from None
+
+    async def _read_back(self, submission: Submission) -> bytes:
+        streamed = submission.streamed
+        if streamed is None or not _is_read_back(submission):
+            return b""
+        if self.max_message is not None and streamed.size > self.max_message:
+            raise TooLarge
+        return await streamed.upload.read()
+
+    def _prepare(self, submission: Submission, before: Mapping[str, Accepted], whole: bytes, now: datetime) -> Prepared:
+        recipients = [recipient for recipient in submission.recipients if recipient.address not in before]
+        item = prepare(submission, now, self.threshold, self.key, recipients=recipients, whole=whole)
+        if self.max_message is not None:
+            for ready, one in zip(item.mails, recipients, strict=True):
+                if one.is_inline and len(ready.mail) > self.max_message:
+                    raise TooLarge
+        return item
+
+    async def _store(self, item: Prepared) -> None:
+        assert item.key is not None  # noqa: S101 - the caller looks
+        if item.streamed is not None:
+            await item.streamed.upload.commit(item.key)
+        else:
+            await self.store.store(item.key, item.content)
+
+    def _remember_part(
+        self,
+        submissions: Sequence[Submission],
+        known: Sequence[Mapping[str, Accepted]],
+        prepared: Sequence[Prepared],
+        confirmed: Sequence[bool],
+    ) -> None:
+        rest = iter(confirmed)
+        for submission, before, item in zip(submissions, known, prepared, strict=True):
+            now = [accepted for accepted in item.accepted if next(rest)]
+            if now:
+                self.remember(name_submission(submission), [*before.values(), *now])
+
+    def _finish(self, submission: Submission, before: Mapping[str, Accepted], item: Prepared) -> list[Accepted]:
+        if not before:
+            return list(item.accepted)
+        if self.memory is not None:
+            # Once only: a client that sends the same again after it was told means another mail.
+            self.memory.forget(name_submission(submission))
+        now = {accepted.recipient: accepted for accepted in item.accepted}
+        return [before.get(one.address) or now[one.address] for one in submission.recipients]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What is stored and published for one submission."""
-
-    key: str | None
-    """Key in the message store; None when the content rides in the messages."""
-    content: bytes
-    mails: tuple[Ready, ...]
-    """For each recipient."""
-    accepted: tuple[Accepted, ...]
-
-
-def prepare(submission: Submission, now: datetime, threshold: int, routing_key: str) -> Prepared:
-    """Everything that can be decided before anything is durable. Pure but for the new ids."""
-    transaction = submission.transaction
-    content = submission.content
-    extracted = parse_extract(content)
-    is_stored = len(content) > threshold and not all(recipient.is_inline for recipient in submission.recipients)
-    key = payload_key(transaction, now) if is_stored else None
-    common: dict[str, Any] = {
-        **_strip(submission.properties),
-        "envelope": submission.reverse_path,
-        "transaction": transaction,
-        "recipients-total": len(submission.recipients),
-        "channel": submission.channel,
-        "received": render_time(now),
-        "seen": render_time(now),
-        "hostname": submission.hostname,
-        "size": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "return-path": _first(extracted["headers"].get("return-path")) or submission.reverse_path,
-        **submission.source,
-    }
-    inline = render_inline_content(content) if key is None or any(one.is_inline for one in submission.recipients) else {}
-    mails, accepted = [], []
-    for recipient in submission.recipients:
-        ident = str(uuid4())
-        message_id = str(recipient.properties.get("message-id") or common.get("message-id") or ident)
-        document = common | _strip(recipient.properties)
-        document |= {"id": ident, "message-id": message_id, "recipient": recipient.address}
-        record = {name: value for name, value in document.items() if name not in PAYLOAD} | {"extracted": extracted}
-        payload = {"key": key} if key and not recipient.is_inline else inline
-        if key and not recipient.is_inline:
-            record["key"] = key
-        mail = render_document(document | payload | {"extracted": extracted})
-        mails.append(Ready(recipient.key or routing_key, mail, render_document(record)))
-        accepted.append(Accepted(ident, message_id, recipient.address))
-    return Prepared(key, content, tuple(mails), tuple(accepted))
-
-
-def payload_key(ident: str, now: datetime) -> str:
-    """The key of a payload in the message store: ``v1/yyyy/mm/dd/<id>``."""
-    return f"v1/{now:%Y/%m/%d}/{ident}"
-
-
-def _strip(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """What we publish is believed: a client's own ``results``, ``outbound`` or payload ``key`` must not get in with it."""
-    return {name: value for name, value in properties.items() if name not in OURS and name not in PAYLOAD}
-
-
-def _first(value: str | list[str] | None) -> str | None:
-    return value[0] if isinstance(value, list) else value
+def _is_read_back(submission: Submission) -> bool:
+    """It is on its way to the store, and shall ride in a message all the same."""
+    return submission.streamed is not None and any(recipient.is_inline for recipient in submission.recipients)
 
 
 async def _all(awaitables: Sequence[Any]) -> None:

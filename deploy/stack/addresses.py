@@ -19,8 +19,12 @@ def choose_settings(given: Mapping[str, str], own: Mapping[str, str], folder: Pa
         **own,
         "STORAGE_URL": f"dir://{folder / STORAGE_FOLDER}",
         "JOURNAL_DIR": str(folder / JOURNAL_FOLDER),
+        "ACCEPTED_DIR": str(folder / "accepted"),
+        "LOCALS_SNAPSHOT": str(folder / "locals.json"),
         "POOLS_SNAPSHOT": str(folder / "pools.json"),
         "ROUTER_SNAPSHOT": str(folder / "rules.json"),
+        "STOPS_SNAPSHOT": str(folder / "stops"),
+        "TOKENS_SNAPSHOT": str(folder / "tokens.json"),
         "OUTBOUND_SEAL_ADDR": f"http://{HOST}:{seal_port}",
     }
     names = {*chosen, "RABBITMQ_ADDRESS", "RABBITMQ_API", "DB_URI"}

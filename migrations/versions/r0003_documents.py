@@ -20,8 +20,37 @@ TABLES = {
 }
 
 
+NOTIFY = """
+CREATE FUNCTION notify_names() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    names text := '';
+BEGIN
+    IF TG_OP <> 'TRUNCATE' THEN
+        SELECT CASE WHEN count(*) > 100 THEN '' ELSE json_agg(name)::text END INTO names FROM changed;
+        IF names IS NULL THEN
+            RETURN NULL;
+        ELSIF octet_length(names) > 7900 THEN
+            names := '';
+        END IF;
+    END IF;
+    PERFORM pg_notify(TG_TABLE_NAME, names);
+    RETURN NULL;
+END $$
+"""
+"""Tells the names of the rows that changed, as a JSON list; an empty text when they are too many for a notice (8,000 bytes)."""
+TRIGGERS = {
+    "inserted": "INSERT ON {} REFERENCING NEW TABLE AS changed",
+    "updated": "UPDATE ON {} REFERENCING NEW TABLE AS changed",
+    # A change of the name itself, by hand: the old one is gone.
+    "replaced": "UPDATE ON {} REFERENCING OLD TABLE AS changed",
+    "deleted": "DELETE ON {} REFERENCING OLD TABLE AS changed",
+    "truncated": "TRUNCATE ON {}",
+}
+
+
 def upgrade() -> None:
     """Make the tables; nothing is dropped or changed."""
+    op.execute(NOTIFY)
     for table, comment in TABLES.items():
         op.create_table(
             table,
@@ -31,19 +60,11 @@ def upgrade() -> None:
             sa.Column("updated_at", sa.BigInteger, nullable=False, comment="unix seconds"),
             sa.PrimaryKeyConstraint("name", name=f"{table}_pkey"),
         )
-        # A trigger, so that a change by hand reaches the processes too.
-        op.execute(
-            f"""
-            CREATE FUNCTION notify_{table}() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN PERFORM pg_notify('{table}', ''); RETURN NULL; END $$
-            """
-        )
-        op.execute(
-            f"""
-            CREATE TRIGGER {table}_notify AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
-            ON {table} FOR EACH STATEMENT EXECUTE FUNCTION notify_{table}()
-            """
-        )
+        # Triggers, so that a change by hand reaches the processes too.
+        for name, event in TRIGGERS.items():
+            op.execute(
+                f"CREATE TRIGGER {table}_{name} AFTER {event.format(table)} FOR EACH STATEMENT EXECUTE FUNCTION notify_names()"
+            )
     op.create_table(
         "idempotent_requests",
         sa.Column("token", sa.Text, nullable=False, comment="name of the token; empty = none"),

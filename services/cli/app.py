@@ -8,7 +8,24 @@ import structlog
 import typer
 from typer.exceptions import Abort, TyperException
 
-from services.cli import archive, explain, migrate, pools, redrive, results, rules, send, show, topology
+from services.cli import (
+    archive,
+    errors,
+    explain,
+    locals,
+    migrate,
+    pauses,
+    pools,
+    redrive,
+    results,
+    rules,
+    send,
+    show,
+    suppressions,
+    tokens,
+    topology,
+    users,
+)
 from shared.trouble import BadMessage, BadSetting, BrokerLost, Unavailable
 
 HELP = """The mail pipeline's command: runs its processes, sets up its servers, looks after its mail.
@@ -53,9 +70,15 @@ results.register(app)
 show.register(app)
 rules.register(app)
 pools.register(app)
+suppressions.register(app)
+locals.register(app)
+pauses.register(app)
+errors.register(app)
 redrive.register(app)
 explain.register(app)
 archive.register(app)
+users.register(app)
+tokens.register(app)
 
 
 def call_app(arguments: Sequence[str], application: typer.Typer = app, name: str = "mailwarren") -> int:

@@ -1,7 +1,7 @@
 """``mailwarren rules``: the router's rules, in Postgres."""
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,14 +12,17 @@ import typer
 
 from services.cli.draft import Draft, read_draft
 from services.cli.given import Config, DbUri, load_given, read_text, wait_for
-from services.cli.table import render_table
-from shared.delivery.rules import Rule, explain_route, order_rules, parse_rule
+from services.cli.rule_options import build_rule, render_rules, render_value
+from shared.delivery.rewrites import apply_rewrite, find_changes
+from shared.delivery.rule_params import CHANNELS
+from shared.delivery.rules import Route, Rule, explain_route, parse_rule
 from shared.mail.headers import parse_extract
 from shared.storage.database import Connection, Database, DatabaseSettings
 from shared.storage.rules_table import delete_rule, fetch_rules, store_rule
 from shared.trouble import BadSetting
 from shared.wire.document import parse_document
 from shared.wire.message import Message
+from shared.wire.times import render_time
 
 group = typer.Typer(help="The router's rules: list, add, remove, test.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,6 +30,40 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 JSON_FILE = Annotated[
     Path | None, typer.Option("--file", metavar="FILE", help="A rule or a list of rules as JSON, - = standard input.")
 ]
+
+_ADD = """Add a rule, or replace the one of the same name. The routers follow within a second.
+
+\b
+A mail goes the way of the first rule, lower --priority first, of which
+every --param matches:
+  channel               smtp, json, amqp, actions: how it came in
+  sender recipient      the address of the envelope
+  sender_domain recipient_domain
+  subject               decoded
+  header.NAME           any header, any of several of that name
+  tag                   any of the mail's tags
+  size_over             more bytes than that
+Case does not matter, * is any text, no --param at all takes every mail.
+
+\b
+--outbound is a chain: when the first refuses for good, the next is tried.
+--set changes the mail that the rule takes:
+  security=required     unless the mail asks for more
+  pool=NAME  ips=IP     instead of the mail's own; ips may be repeated
+  smarthost=HOST[:PORT] instead of the mail's own
+  tags=TAG              in addition; may be repeated
+  nextattempt=SECONDS   or "YYYY-MM-DD HH:MM:SS" (UTC): not before
+  headers=JSON          '{"remove": "X-Internal"}'; see docs/rules.md
+
+\b
+  mailwarren rules add clinic --priority 10 \\
+      --param recipient_domain=clinic.example --outbound seal
+  mailwarren rules add news --param 'tag=news*' --outbound smtp \\
+      --set pool=bulk --set tags=slow
+  mailwarren rules add --file rules.json
+  mailwarren rules test --to someone@clinic.example
+"""
+_NEW_LIFE = ("id", "seen", "outbound", "results")
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +77,13 @@ def list_rules(
     db_uri: DbUri = None,
     config: Config = None,
 ) -> int:
-    """All rules, in the order in which they are tried."""
+    """All rules, in the order in which they are tried.
+
+    \b
+      mailwarren rules list
+      mailwarren rules list --raw > rules.json     a copy that 'rules add --file'
+                                                   takes; passwords included
+    """
     found = wait_for(_fetch(load_given(DatabaseSettings, config, db_uri=db_uri)))
     if raw:
         documents = [{name: row[name] for name in ("name", "priority", "configuration")} for row in found]
@@ -49,13 +92,12 @@ def list_rules(
     if not found:
         print("no rules: every mail goes the way of router-default")
         return 0
-    rows = [_describe(parse_rule(row)) for row in found]
-    for line in render_table(("priority", "name", "outbound", "when all match"), rows):
+    for line in render_rules(_parse_rows(found)):
         print(line)
     return 0
 
 
-@group.command("add")
+@group.command("add", help=_ADD)
 def add_rule(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A rule of this name is replaced.")] = None,
     priority: Annotated[int, typer.Option("--priority", help="Lower is tried first.")] = 0,
@@ -66,27 +108,23 @@ def add_rule(
     outbound: Annotated[
         str, typer.Option("--outbound", metavar="smtp|seal[,…]", help="Strategies, the first that takes the mail.")
     ] = "",
+    rewrite: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PROPERTY=VALUE", help="Rewrite the mail. May be repeated."),
+    ] = None,
     file: JSON_FILE = None,
     db_uri: DbUri = None,
     config: Config = None,
 ) -> int:
-    """Add a rule, or replace the one of the same name.
-
-    \b
-    Parameters: channel, sender, sender_domain, recipient, recipient_domain, subject, header.<name>, tag, size_over.
-    Patterns ignore case, * stands for any text. No parameter: every mail.
-      mailwarren rules add clinic --priority 10 --param recipient_domain=clinic.example --outbound seal
-      mailwarren rules add notices --param channel=json --param 'sender=no-reply@*' --outbound smtp
-      mailwarren rules add --file rules.json
-    """
+    """Add a rule, or replace the one of the same name."""
+    if file is not None and (name is not None or param or outbound or rewrite):
+        raise BadSetting("either NAME with --param, --outbound and --set, or --file, not both")
     if file is not None:
-        if name is not None or param or outbound:
-            raise BadSetting("either NAME with --param and --outbound, or --file, not both")
         rules = _parse_file(*read_text(file, "a rule as JSON"))
+    elif name is not None:
+        rules = [_parse(build_rule(name, priority, param or [], outbound, rewrite or []), "rule")]
     else:
-        if name is None:
-            raise BadSetting("NAME is missing")
-        rules = [_parse(build_rule(name, priority, param or [], outbound), "rule")]
+        raise BadSetting("NAME is missing")
     settings = load_given(DatabaseSettings, config, db_uri=db_uri)
     for rule, is_new in zip(rules, wait_for(_store(settings, rules)), strict=True):
         print(f"{'added' if is_new else 'replaced'} rule {rule.name!r}")
@@ -113,57 +151,55 @@ def try_rules(
     subject: Annotated[str | None, typer.Option("--subject", help="Subject.")] = None,
     header: Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="May be repeated.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated.")] = None,
-    channel: Annotated[str, typer.Option("--channel", metavar="smtp|json|amqp", help="How it came in.")] = "smtp",
+    channel: Annotated[str, typer.Option("--channel", metavar="smtp|json|amqp|actions", help="How it came in.")] = "smtp",
     size: Annotated[int | None, typer.Option("--size", min=0, help="Bytes.")] = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="Asked for by the message.")] = None,
     default: Annotated[str, typer.Option("--router-default", envvar="ROUTER_DEFAULT", help="When no rule matches.")] = "smtp",
     rules_file: Annotated[
-        Path | None, typer.Option("--rules", metavar="FILE", help="Rules as JSON instead of those in Postgres.")
+        Path | None, typer.Option("--rules", "--file", metavar="FILE", help="Rules as JSON instead of those in Postgres.")
     ] = None,
     db_uri: DbUri = None,
     config: Config = None,
 ) -> int:
     """Which way would a mail go, and why? Nothing is sent.
 
+    Tells for every rule why it was passed over, where the mail goes, and what
+    the rule would change in it. Exit code 1: a mail would fail.
+
     \b
       mailwarren rules test --from me@example.com --to you@clinic.example
-      mailwarren rules test --rules rules.json mail.eml
+      mailwarren rules test mail.eml
+      mailwarren rules test --rules rules.json --channel json message.json
     """
     if default not in ("smtp", "seal", "fail"):
         raise BadSetting(f"--router-default {default!r}: expected smtp, seal or fail")
-    message = _sample(file, sender, to, subject, header or [], channel)
+    if channel not in CHANNELS:
+        raise BadSetting(f"--channel {channel!r}: expected one of {', '.join(CHANNELS)}")
     extra = {"tags": tag or None, "size": size, "strategy": strategy}
-    message |= {key: value for key, value in extra.items() if value is not None}
+    samples = _samples(file, sender, to, subject, header or [], channel)
+    mails = [Message(sample | {key: value for key, value in extra.items() if value is not None}) for sample in samples]
     if rules_file is not None:
         rules = _parse_file(*read_text(rules_file, "rules as JSON"))
     else:
-        rows = wait_for(_fetch(load_given(DatabaseSettings, config, db_uri=db_uri)))
-        rules = [_parse(row, "Postgres") for row in rows]
-    route, passed = explain_route(Message(message), order_rules(rules), default=default)
-    for name, outcome in passed:
-        print(f"  rule {name}: {outcome}")
-    print(f"goes to {', then '.join(route.outbound) or 'nobody: it fails'}: {route.reason}")
+        rules = _fetch_parsed(load_given(DatabaseSettings, config, db_uri=db_uri))
+    routes = [_tell(mail, rules, default, is_one_of_many=len(mails) > 1) for mail in mails]
     if channel == "amqp":
         print("NOTE: mail published to the exchange 'outbox' passes no rules: it goes by SMTP unless it says \"strategy\".")
         print("      Bind the exchange 'outbox' to the queue 'inbox' instead of 'outbox' and it does.")
-    return 0 if route.outbound else 1
+    return 0 if all(route.outbound for route in routes) else 1
 
 
-def build_rule(name: str, priority: int, params: Sequence[str], outbound: str) -> dict[str, Any]:
-    """The document of a rule from options. Raises BadSetting."""
-    gathered: dict[str, Any] = {}
-    for param in params:
-        key, separator, pattern = param.partition("=")
-        if not separator or not key:
-            raise BadSetting(f"--param {param!r}: expected NAME=PATTERN")
-        if key == "size_over":
-            if not pattern.isascii() or not pattern.isdigit():
-                raise BadSetting(f"--param {param!r}: expected a number of bytes")
-            gathered[key] = int(pattern)
-        else:
-            gathered.setdefault(key, []).append(pattern)
-    strategies = [word.strip() for word in outbound.split(",") if word.strip()]
-    return {"name": name, "priority": priority, "configuration": {"params": gathered, "outbound": strategies}}
+def _tell(mail: Message, rules: Sequence[Rule], default: str, *, is_one_of_many: bool) -> Route:
+    route, passed = explain_route(mail, rules, default=default)
+    if is_one_of_many:
+        print(f"to {mail.recipient}:")
+    for name, outcome in passed:
+        print(f"  rule {name}: {outcome}")
+    print(f"goes to {', then '.join(route.outbound) or 'nobody: it fails'}: {route.reason}")
+    rewritten = mail if route.rule is None else apply_rewrite(mail, route.rule.rewrite)
+    for name, value in find_changes(mail, rewritten).items():
+        print(f"  rewritten: {name} = {render_value(name, value)}")
+    return route
 
 
 def _parse_file(text: str, source: str) -> list[Rule]:
@@ -182,13 +218,22 @@ def _parse(document: Any, source: str) -> Rule:
         raise BadSetting(f"{source}: {error}") from None
 
 
-def _sample(
+def _fetch_parsed(settings: DatabaseSettings) -> list[Rule]:
+    return _parse_rows(wait_for(_fetch(settings)))
+
+
+def _parse_rows(rows: Sequence[Mapping[str, Any]]) -> list[Rule]:
+    return [_parse(row, f"rule {row['name']!r} in Postgres") for row in rows]
+
+
+def _samples(
     file: Path | None, sender: str | None, to: str | None, subject: str | None, headers: Sequence[str], channel: str
-) -> dict[str, Any]:
-    """A message with what rules look at."""
+) -> list[dict[str, Any]]:
+    """Messages with what rules look at: one for each recipient."""
+    seen = {"id": "test", "channel": channel, "seen": render_time(datetime.now(UTC))}
     if file is not None:
         draft = read_draft(file, sender, [to] if to else [], subject=None, text=None, html=None, now=datetime.now(UTC))
-        return _from_draft(draft, channel)
+        return [seen | sample for sample in _from_draft(draft)]
     named: dict[str, Any] = {}
     for header in headers:
         name, separator, value = header.partition("=")
@@ -196,19 +241,22 @@ def _sample(
             raise BadSetting(f"--header {header!r}: expected NAME=VALUE")
         named.setdefault(name.lower(), []).append(value)
     extracted = {"subject": subject or "", "headers": named}
-    return {"envelope": sender or "", "recipient": to or "", "channel": channel, "extracted": extracted, "id": "test"}
+    return [seen | {"envelope": sender or "", "recipient": to or "", "extracted": extracted}]
 
 
-def _from_draft(draft: Draft, channel: str) -> dict[str, Any]:
+def _from_draft(draft: Draft) -> list[dict[str, Any]]:
     if draft.documents is not None:
-        return {"id": "test", "channel": channel, **draft.documents[0]}
-    facts = {"extracted": parse_extract(draft.content), "size": len(draft.content), "channel": channel, "id": "test"}
-    return {"envelope": draft.reverse_path, "recipient": draft.recipients[0], **facts}
+        # What an inbox found out about the mail (extracted, size) counts, so that one taken out of a queue can be tried.
+        given = [{name: value for name, value in one.items() if name not in _NEW_LIFE} for one in draft.documents]
+        return [one | {"recipient": recipient} for one in given for recipient in _recipients(one)]
+    facts = {"extracted": parse_extract(draft.content), "size": len(draft.content), "envelope": draft.reverse_path}
+    return [{"recipient": recipient} | facts for recipient in draft.recipients]
 
 
-def _describe(rule: Rule) -> list[str]:
-    params = ", ".join(f"{name} = {' or '.join(patterns)}" for name, patterns in rule.params.items())
-    return [str(rule.priority), rule.name, ", ".join(rule.outbound), params or "(every mail)"]
+def _recipients(document: Mapping[str, Any]) -> list[Any]:
+    """``recipients`` is how a message for several looks before the inbox makes one for each."""
+    several = document.get("recipients")
+    return several if isinstance(several, list) and several else [document.get("recipient")]
 
 
 @asynccontextmanager

@@ -8,10 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from services.json_inbox.access import Access
 from services.json_inbox.actions import Actions, Redrive
+from services.json_inbox.idempotency import Idempotency
 from services.json_inbox.inbox import Inbox
 from services.json_inbox.server import bind, build_app, serve_http
 from services.json_inbox.settings import ServiceSettings
+from services.json_inbox.tls import open_tls, reload_certificate
+from services.json_inbox.tokens import TokenBook
 from services.json_inbox.topology import HOME, check_topology
 from shared.amqp.accepting import AcceptingPublisher
 from shared.amqp.redrive import redrive
@@ -19,6 +23,7 @@ from shared.amqp.reopening import consume_on_and_on
 from shared.process import Runtime, run_service
 from shared.storage.database import Database
 from shared.storage.open_store import open_store
+from shared.storage.snapshot import Follower
 
 NAME = "json-inbox"
 
@@ -26,6 +31,9 @@ NAME = "json-inbox"
 async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     """Answer HTTP and do actions until the process is asked to stop."""
     async with AsyncExitStack() as stack:
+        tls = open_tls(settings)
+        if tls is not None:
+            runtime.on_hangup.append(partial(reload_certificate, tls, settings))
         listener = bind(settings)
         stack.callback(listener.close)
         store = open_store(settings)
@@ -45,10 +53,17 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
         publisher = AcceptingPublisher(settings, name=NAME, verify=verify)
         inbox = Inbox(settings, runtime, store, publisher)
         actions = Actions(inbox, store, run_redrive)
-        app = build_app(inbox, database, actions)
+        book = TokenBook(settings)
+        follower = Follower(settings, [book], name=NAME, refresh=settings.tokens_refresh)
+        await follower.load()
+        access = Access(book, always=settings.http_token_required)
+        idempotency = Idempotency(inbox, database)
+        app = build_app(inbox, database, actions, idempotency)
+        _start(stack, runtime, follower.follow())
+        _start(stack, runtime, idempotency.sweep())
         _start(stack, runtime, publisher.run(runtime))
         consuming = _start(stack, runtime, consume_on_and_on(settings, runtime, actions.handle, home=HOME, verified=verified))
-        serving = _start(stack, runtime, serve_http(inbox, app, listener))
+        serving = _start(stack, runtime, serve_http(inbox, app, access, listener, tls))
         await runtime.run_until_stopping()
         # Both finish what is in hand; only then may the publisher go.
         await asyncio.gather(serving, consuming)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.json_inbox.inbox import Inbox
-from services.json_inbox.intake import InvalidItem, submit
+from services.json_inbox.intake import Door, InvalidItem, submit
 from shared.acceptance import PayloadStore, Submission, prepare
 from shared.amqp.consumer import Frame
 from shared.log import get_logger
@@ -46,19 +46,20 @@ class Actions:
 
     async def handle(self, frame: Frame) -> Step:
         """Do what one action says. Raises BadMessage (parked with the reason) or Unavailable."""
-        action = self.parse(parse_document(frame.body, frame.encoding))
+        door = self._inbox.open_door("", channel=CHANNEL)
+        action = self.parse(parse_document(frame.body, frame.encoding), door)
         if isinstance(action, Redrive):
             await self.redrive(action)
             return Step()
         return await self._send(action)
 
-    def parse(self, document: Mapping[str, Any], remote_ip: str = "") -> Submission | Redrive:
-        """The action in ``document``. Raises InvalidItem that names the property."""
+    def parse(self, document: Mapping[str, Any], door: Door) -> Submission | Redrive:
+        """The action in ``document``; ``door``: where its mail comes in. Raises InvalidItem that names the property."""
         name = document.get("action")
         if name == "redrive":
             return parse_redrive(document)
         if name == "send":
-            return self._parse_send(document, remote_ip)
+            return self._parse_send(document, door)
         shown = "missing" if name is None else repr(str(name)[:80])
         raise _invalid("action", f"{shown}; expected one of {', '.join(ACTIONS)}")
 
@@ -68,7 +69,7 @@ class Actions:
         log.info("redriven", messages=count, dry_run=action.dry_run, reason=action.reason)
         return count
 
-    def _parse_send(self, document: Mapping[str, Any], remote_ip: str) -> Submission:
+    def _parse_send(self, document: Mapping[str, Any], door: Door) -> Submission:
         sender = self._inbox.settings.actions_sender
         if not sender:
             raise _invalid("action", "send: refused, because the setting actions-sender is not set")
@@ -77,10 +78,9 @@ class Actions:
             address = parse_mailbox(recipient if isinstance(recipient, str) else "").address
         except InvalidAddress as error:
             raise _invalid("recipient", f"{str(recipient)[:80]!r}: {error}") from None
-        door = self._inbox.open_door(remote_ip, channel=CHANNEL)
         try:
             mail = ion_to_structured(document, sender)
-            content = render_mail(mail, now=door.now, message_id_domain=door.hostname)
+            content = render_mail(mail, now=door.now, message_id_domain=door.hostname, ident=door.name(0))
         except StructuredMailError as error:
             raise InvalidItem(str(error).partition(":")[0], str(error)) from None
         return submit(content, sender, [address], {}, door)

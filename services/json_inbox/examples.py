@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import orjson
+
 _MESSAGE: dict[str, Any] = {
     "type": "object",
     "description": "MailerQ's properties; unknown ones are kept and come back in the result.",
@@ -21,12 +23,24 @@ _MESSAGE: dict[str, Any] = {
                         "text": {"type": "string"},
                         "content": {"type": "string", "description": "HTML"},
                         "headers": {"type": "object"},
-                        "attachments": {"type": "array", "items": {"type": "object"}},
+                        "attachments": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "properties": {
+                                    "data": {"type": "string", "description": "base64"},
+                                    "name": {"type": "string"},
+                                    "type": {"type": "string"},
+                                    "content-id": {"type": "string", "description": "an image that the HTML shows: cid:…"},
+                                },
+                            },
+                        },
                     },
                 },
             ],
         },
         "mime64": {"type": "string", "description": "instead of mime: the message in base64, for content that is not UTF-8"},
+        "key": {"type": "string", "description": "instead of mime: where the content lies in the message store; scope route"},
         "message-id": {"type": "string"},
         "keepmime": {"type": "boolean"},
         "nextattempt": {"type": "object", "properties": {"time": {"type": "string"}}},
@@ -34,9 +48,10 @@ _MESSAGE: dict[str, Any] = {
         "maxattempts": {"type": "integer"},
         "retries": {"type": "array", "items": {"type": "integer"}, "description": "seconds between attempts"},
         "security": {"enum": ["optional", "opportunistic", "required", "verified"]},
-        "smarthost": {"type": "object"},
+        "smarthost": {"type": "object", "description": "scope route"},
+        "ips": {"type": "array", "items": {"type": "string"}, "description": "scope route"},
         "strategy": {"enum": ["smtp", "seal"]},
-        "queues": {"type": "object"},
+        "queues": {"type": "object", "description": "scope route"},
         "tags": {"type": "array", "items": {"type": "string"}},
     },
 }  # fmt: skip
@@ -55,8 +70,15 @@ _RULE = {
     "priority": 10,
     "configuration": {"params": {"recipient_domain": ["clinic.example"]}, "outbound": ["seal"]},
 }
-_POOL = {"name": "newsletters", "ips": {"192.0.2.1": "mail1.example.com", "192.0.2.2": "mail2.example.com"}}
-_PROBLEM = {"application/problem+json": {"schema": {"type": "object"}}}
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+_LINES = "".join(f"{orjson.dumps(_TEXT | {'recipient': name}).decode()}\n" for name in ("one@example.org", "two@example.org"))
+_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "the same request with the same key within 24 hours is done once and answered the same (`Idempotency-Replayed: true`)",
+}
 
 SEND: dict[str, Any] = {
     "requestBody": {
@@ -66,53 +88,50 @@ SEND: dict[str, Any] = {
                 "schema": {"oneOf": [_MESSAGE, {"type": "array", "items": _MESSAGE}]},
                 "examples": {"text": {"value": _TEXT}, "structured": {"value": _STRUCTURED}},
             },
-            "application/x-ndjson": {"schema": {"type": "string", "description": "one message a line"}},
+            "application/x-ndjson": {
+                "schema": {"type": "string", "description": "one message a line"},
+                "examples": {"two lines": {"value": _LINES}},
+            },
         },
     },
     "parameters": [
-        {"name": "partial", "in": "query", "schema": {"type": "boolean"}, "description": "accept what is right of a list"}
+        {
+            "name": "partial",
+            "in": "query",
+            "schema": {"type": "boolean"},
+            "description": "accept what is right of a list; NDJSON is then a stream of any length, answered in NDJSON",
+        },
+        _KEY,
+        {
+            "name": "Content-Encoding",
+            "in": "header",
+            "schema": {"enum": ["gzip", "identity"]},
+            "description": "how the body is packed",
+        },
     ],
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "accepted: RabbitMQ has confirmed every message",
         "content": {
-            "application/json": {"example": {"messages": [{"message-id": "…", "recipient": "recipient@example.org", "id": "…"}]}}
+            "application/json": {"example": {"messages": [{"message-id": "…", "recipient": "recipient@example.org", "id": "…"}]}},
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "example": '{"line":1,"message-id":"…","recipient":"one@example.org","id":"…"}\n'
+                '{"line":2,"status":422,"field":"recipient","reason":"…"}\n{"accepted":1,"rejected":1,"complete":true}\n',
+            },
         },
     },
+    400: {"description": "the body cannot be read, or a header or parameter is wrong", "content": _PROBLEM},
+    408: {"description": "the body did not come in time", "content": _PROBLEM},
+    409: {"description": "the Idempotency-Key belongs to another request, or to one that is in work", "content": _PROBLEM},
+    413: {"description": "larger than `http-max-size`, after decompression", "content": _PROBLEM},
+    415: {"description": "an unknown `Content-Type` or `Content-Encoding`", "content": _PROBLEM},
     422: {"description": "a message is wrong: `field` and, for a list, `errors` say which and why", "content": _PROBLEM},
     503: {"description": "RabbitMQ or the message store is out of reach: send again", "content": _PROBLEM},
 }
 RULE: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}, "example": _RULE}}}
-}
-POOL: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["ips"],
-                    "properties": {
-                        "name": {"type": "string", "description": "what messages say in pool"},
-                        "ips": {
-                            "description": "local addresses of the senders: a list, or an object of address and name for EHLO",
-                            "oneOf": [
-                                {"type": "array", "items": {"type": "string"}},
-                                {"type": "object", "additionalProperties": {"type": "string"}},
-                            ],
-                        },
-                        "helo": {"type": "string", "description": "name for EHLO of the addresses that have none of their own"},
-                    },
-                },
-                "examples": {
-                    "a name for each address": {"value": _POOL},
-                    "a list": {"value": {"name": "bulk", "ips": ["192.0.2.3", "2001:db8::3"], "helo": "bulk.example.com"}},
-                },
-            }
-        },
-    }
 }
 TEST: dict[str, Any] = {
     "requestBody": {
@@ -121,6 +140,7 @@ TEST: dict[str, Any] = {
     }
 }
 ACTION: dict[str, Any] = {
+    "parameters": [_KEY],
     "requestBody": {
         "required": True,
         "content": {
@@ -140,5 +160,5 @@ ACTION: dict[str, Any] = {
                 },
             }
         },
-    }
+    },
 }

@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from services.json_inbox.access import ALL, Caller
 from services.json_inbox.intake import Door
 from services.json_inbox.problems import unavailable
+from services.json_inbox.room import Room
 from services.json_inbox.settings import ServiceSettings
 from shared.acceptance import Acceptance, Accepted, PayloadStore, Submission
 from shared.amqp.accepting import AcceptingPublisher
 from shared.amqp.keys import outcome_keys
 from shared.log import get_logger
 from shared.process import Runtime
+from shared.storage.idempotency import Claim
 from shared.trouble import BrokerLost, Unavailable
 
 log = get_logger()
@@ -30,18 +33,47 @@ class Inbox:
             store, publisher, settings.rabbitmq_inbox, settings.storage_threshold, settings.data_processing_timeout
         )
         self.reserved = outcome_keys(settings, retries=settings.rabbitmq_retries).reserved
+        self.room = Room(settings.http_max_memory, settings.http_body_timeout)
         self._in_hand = 0
+        self._freed = asyncio.Event()
 
-    def open_door(self, remote_ip: str, *, channel: str = "json") -> Door:
-        """What a mail that comes in now is told."""
-        return Door(remote_ip, self.settings.http_public_hostname, self.reserved, datetime.now(UTC), str(uuid4()), channel)
+    def open_door(
+        self, remote_ip: str, *, channel: str = "json", caller: Caller | None = None, claim: Claim | None = None
+    ) -> Door:
+        """What a mail that comes in now is told. ``caller``: None is ourselves. ``claim``: of a request that may be asked again."""
+        return Door(
+            remote_ip,
+            self.settings.http_public_hostname,
+            self.reserved,
+            datetime.now(UTC) if claim is None else claim.began,
+            str(uuid4() if claim is None else claim.seed),
+            channel,
+            token=caller.token if caller else None,
+            scopes=caller.scopes if caller else ALL,
+            key_prefix=self.settings.client_key_prefix,
+            seed=claim.seed if claim else None,
+        )
 
-    async def accept(self, submissions: Sequence[Submission]) -> list[list[Accepted]]:
-        """Store and publish; return when every message is confirmed. Raises Problem (503) when that is not possible now."""
+    async def accept(self, submissions: Sequence[Submission], *, waits: bool = False) -> list[list[Accepted]]:
+        """Store and publish; return when every message is confirmed. Raises Problem (503) when that is not possible now.
+
+        ``waits``: when too much is in hand, wait for a turn (a stream that is half done).
+        """
+        if waits:
+            await self._wait_for_turn()
+        task = self.start(submissions)
+        await asyncio.wait((task,), timeout=self.settings.data_processing_timeout.total_seconds())
+        if not task.done():
+            log.warning("the broker or the store is slow: answered 503, outcome unknown", messages=len(submissions))
+            raise unavailable("storing and publishing takes too long: the outcome is unknown, send again")
+        return await self.finish(task)
+
+    def start(self, submissions: Sequence[Submission]) -> "asyncio.Task[list[list[Accepted]]]":
+        """Begin to store and publish; ``finish`` waits for the end. Raises Problem (503) when that is not possible now."""
         if self._publisher.trouble is not None:
             # Before anything is stored: no payload without a message is left behind.
             raise unavailable("RabbitMQ is out of reach: nothing was accepted, send again")
-        if self._in_hand >= self.settings.http_max_requests:
+        if self._is_full:
             raise unavailable(
                 f"more than http-max-requests, {self.settings.http_max_requests}, are in hand: nothing was accepted"
             )
@@ -49,13 +81,15 @@ class Inbox:
         # Never cancelled: a publish that is cut off leaves its channel out of step. It ends when the broker answers or is lost.
         task = asyncio.ensure_future(self._acceptance.accept(submissions))
         task.add_done_callback(self._done)
-        await asyncio.wait((task,), timeout=self.settings.data_processing_timeout.total_seconds())
-        if not task.done():
-            log.warning("the broker or the store is slow: answered 503, outcome unknown", messages=len(submissions))
-            raise unavailable("storing and publishing takes too long: the outcome is unknown, send again")
+        return task
+
+    async def finish(self, task: "asyncio.Task[list[list[Accepted]]]") -> list[list[Accepted]]:
+        """What ``start`` has begun, when it is done. Raises Problem (503): nothing was accepted."""
         try:
-            accepted = task.result()
+            accepted = await asyncio.shield(task)
         except (Unavailable, BrokerLost, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not task.cancelled():
+                raise
             log.warning("nothing accepted", reason=str(error))
             raise unavailable("the message store or RabbitMQ is out of reach: nothing was accepted, send again") from None
         for group in accepted:
@@ -63,7 +97,21 @@ class Inbox:
                 log.info("accepted", id=one.id, recipient=one.recipient)
         return accepted
 
+    @property
+    def _is_full(self) -> bool:
+        return self._in_hand >= self.settings.http_max_requests
+
+    async def _wait_for_turn(self) -> None:
+        try:
+            async with asyncio.timeout(self.settings.data_processing_timeout.total_seconds()):
+                while self._is_full:
+                    self._freed.clear()
+                    await self._freed.wait()
+        except TimeoutError:
+            raise unavailable("too much is in hand") from None
+
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._in_hand -= 1
+        self._freed.set()
         if not task.cancelled():
             task.exception()

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid4, uuid5
 
 from shared.acceptance import Recipient, Submission
 from shared.mail.address import InvalidAddress, parse_mailbox
 from shared.mail.received import render_received
 from shared.mail.structured import StructuredMailError, render_mail
+from shared.storage.keys import InvalidKey, check_key
+from shared.storage.tokens import SCOPES
 from shared.trouble import BadMessage
 from shared.wire.document import WireError, parse_json
 from shared.wire.instructions import InvalidProperty, parse_instructions
@@ -18,6 +21,8 @@ from shared.wire.message import OURS, PAYLOAD, Message
 
 ENVELOPE = ("recipient", "recipients", *PAYLOAD)
 """Properties that become something else on the way in."""
+ROUTE = ("smarthost", "queues", "ips", "key")
+"""Properties that say where mail goes or what is read: they need the scope ``route``."""
 WRITTEN_HERE = OURS | {"received", "hostname", "http", "connection"}
 """Properties that only our processes write: from a client they are dropped, and the mail starts a new life."""
 
@@ -25,10 +30,18 @@ WRITTEN_HERE = OURS | {"received", "hostname", "http", "connection"}
 class InvalidItem(BadMessage):
     """A message that cannot be accepted."""
 
+    status = 422
+
     def __init__(self, field: str | None, reason: str) -> None:
         super().__init__(reason)
         self.field = field
         self.reason = reason
+
+
+class ForbiddenItem(InvalidItem):
+    """A message that this token may not send."""
+
+    status = 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +52,12 @@ class Rejected:
     """Its place in the list or among the lines, from 0."""
     field: str | None
     reason: str
+    status: int = 422
 
     def to_document(self) -> dict[str, Any]:
         """As it stands in ``errors``."""
-        told = {"index": self.index, "field": self.field, "reason": self.reason}
+        status = None if self.status == InvalidItem.status else self.status
+        told = {"index": self.index, "field": self.field, "reason": self.reason, "status": status}
         return {name: value for name, value in told.items() if value is not None}
 
 
@@ -60,6 +75,18 @@ class Door:
     trace: str
     """Names this request in Received and in the log."""
     channel: str = "json"
+    token: str | None = None
+    """Name of the token that the request carried."""
+    scopes: frozenset[str] = frozenset(SCOPES)
+    """What its sender may do."""
+    key_prefix: str = ""
+    """``client-key-prefix``: keys of the message store that a message may name; "" = none."""
+    seed: UUID | None = None
+    """Ids are derived from it, so that a request that is asked again makes the same mails; None: they are new."""
+
+    def name(self, *place: int) -> str:
+        """An id for what stands at this place of the request: the index of the message, the index of the recipient in it."""
+        return str(uuid4() if self.seed is None else uuid5(self.seed, "/".join(map(str, place))))
 
 
 def parse_items(raw: bytes, *, by_line: bool) -> tuple[list[Any], bool]:
@@ -68,24 +95,52 @@ def parse_items(raw: bytes, *, by_line: bool) -> tuple[list[Any], bool]:
     Raises WireError when the body as a whole is not JSON.
     """
     if by_line:
-        return [_parse_line(line) for line in raw.split(b"\n") if line.strip()], True
+        return [parse_line(line) for line in raw.split(b"\n") if line.strip()], True
     value = parse_json(raw)
     return (value, True) if isinstance(value, list) else ([value], False)
 
 
-def parse_submission(item: Any, door: Door) -> Submission:
-    """The mail that ``item`` describes, with all its recipients. Raises InvalidItem."""
+def parse_submission(item: Any, door: Door, index: int = 0) -> Submission:
+    """The mail that ``item``, the one at ``index`` of its request, describes, with all its recipients. Raises InvalidItem."""
     document = _check_object(item)
+    _check_route(document, door.scopes)
     recipients = parse_recipients(document)
     properties = {name: value for name, value in document.items() if name not in ENVELOPE and name not in WRITTEN_HERE}
     reverse_path = check_properties(properties, recipients[0], door.reserved)
-    content = parse_content(document, door)
-    return submit(content, reverse_path, recipients, properties, door)
+    content = parse_content(document, door, index)
+    return submit(content, reverse_path, recipients, properties, door, index, key=document.get("key") or "")
 
 
-def submit(content: bytes, reverse_path: str, recipients: Sequence[str], properties: Mapping[str, Any], door: Door) -> Submission:
-    """A submission with the Received header that a gateway into Internet mail must prepend (RFC 5321 3.7.2)."""
-    received = render_received(
+def submit(
+    content: bytes,
+    reverse_path: str,
+    recipients: Sequence[str],
+    properties: Mapping[str, Any],
+    door: Door,
+    index: int = 0,
+    *,
+    key: str = "",
+) -> Submission:
+    """A submission with the Received header that a gateway into Internet mail must prepend (RFC 5321 3.7.2).
+
+    ``key``: the content lies in the message store under this key of the client, and nothing can be prepended.
+    """
+    received = b"" if key else _render_trace(recipients, door)
+    return Submission(
+        channel=door.channel,
+        reverse_path=reverse_path,
+        recipients=[Recipient(address, id=door.name(index, place)) for place, address in enumerate(recipients)],
+        content=received + content,
+        source={"http": {"token": door.token, "remote-ip": door.remote_ip}} if door.remote_ip else {},
+        hostname=door.hostname,
+        properties=properties,
+        transaction=door.name(index),
+        key=key,
+    )
+
+
+def _render_trace(recipients: Sequence[str], door: Door) -> bytes:
+    return render_received(
         helo=None,
         remote_ip=door.remote_ip,
         by=door.hostname,
@@ -93,15 +148,6 @@ def submit(content: bytes, reverse_path: str, recipients: Sequence[str], propert
         now=door.now,
         protocol="HTTP" if door.remote_ip else "AMQP",
         recipient=recipients[0] if len(recipients) == 1 else None,
-    )
-    return Submission(
-        channel=door.channel,
-        reverse_path=reverse_path,
-        recipients=[Recipient(address) for address in recipients],
-        content=received + content,
-        source={"http": {"token": None, "remote-ip": door.remote_ip}} if door.remote_ip else {},
-        hostname=door.hostname,
-        properties=properties,
     )
 
 
@@ -134,16 +180,21 @@ def check_properties(properties: Mapping[str, Any], recipient: str, reserved: fr
     return message.reverse_path
 
 
-def parse_content(document: Mapping[str, Any], door: Door) -> bytes:
-    """The RFC 5322 message in ``mime`` (text or structured mail) or ``mime64``. Raises InvalidItem."""
-    if "key" in document:
-        raise InvalidItem("key", "key: mail that lies in the message store is not accepted over HTTP yet; give mime or mime64")
-    mime, mime64 = document.get("mime"), document.get("mime64")
-    if mime is not None and mime64 is not None:
-        raise InvalidItem("mime64", "mime64: expected either mime or mime64, not both")
+def parse_content(document: Mapping[str, Any], door: Door, index: int = 0) -> bytes:
+    """The RFC 5322 message in ``mime`` (text or structured mail) or ``mime64``; empty when ``key`` says where it lies.
+
+    Raises InvalidItem.
+    """
+    mime, mime64, key = (document.get(name) for name in PAYLOAD)
+    given = [name for name in PAYLOAD if document.get(name) is not None]
+    if len(given) > 1:
+        raise InvalidItem(given[1], f"{given[1]}: expected one of mime, mime64 and key, not {given[0]} as well")
+    if key is not None:
+        _check_key(key, door.key_prefix)
+        return b""
     if isinstance(mime, dict):
         try:
-            return render_mail(mime, now=door.now, message_id_domain=door.hostname)
+            return render_mail(mime, now=door.now, message_id_domain=door.hostname, ident=door.name(index))
         except StructuredMailError as error:
             raise InvalidItem(str(error).partition(":")[0], str(error)) from None
     if mime64 is not None:
@@ -153,7 +204,27 @@ def parse_content(document: Mapping[str, Any], door: Door) -> bytes:
     return mime.encode()
 
 
-def _parse_line(line: bytes) -> Any:
+def _check_route(document: Mapping[str, Any], scopes: frozenset[str]) -> None:
+    if "route" in scopes:
+        return
+    for name in ROUTE:
+        if document.get(name) is not None:
+            raise ForbiddenItem(name, f"{name}: the token needs the scope 'route' for it")
+
+
+def _check_key(key: Any, prefix: str) -> None:
+    if not prefix:
+        raise InvalidItem("key", f"key: {_show(key)}: none is allowed here (client-key-prefix); give mime or mime64")
+    try:
+        is_one = isinstance(key, str) and key.startswith(prefix) and bool(check_key(key))
+    except InvalidKey:
+        is_one = False
+    if not is_one:
+        raise InvalidItem("key", f"key: {_show(key)}: expected a key of the message store that begins with {prefix!r}")
+
+
+def parse_line(line: bytes) -> Any:
+    """The value in a line, or the WireError that says why it cannot be read."""
     try:
         return parse_json(line)
     except WireError as error:

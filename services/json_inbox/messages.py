@@ -2,17 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.json_inbox import examples
-from services.json_inbox.body import is_lines, read_body
+from services.json_inbox.access import find_caller
+from services.json_inbox.body import find_size, is_lines, read_body
+from services.json_inbox.idempotency import HEADER, Idempotency, digest_request, find_key
 from services.json_inbox.inbox import Inbox
 from services.json_inbox.intake import Door, InvalidItem, Rejected, count_recipients, parse_items, parse_submission
 from services.json_inbox.problems import Problem, render_json
+from services.json_inbox.stream import take_stream
 from shared.acceptance import Accepted, Submission
+from shared.storage.idempotency import Claim
 from shared.wire.document import WireError
 
 PATIENT_ITEMS = 20
@@ -20,7 +25,7 @@ PATIENT_ITEMS = 20
 TRUE, FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no", ""})
 
 
-def build_router(inbox: Inbox) -> APIRouter:
+def build_router(inbox: Inbox, idempotency: Idempotency) -> APIRouter:
     """The two calls."""
     router = APIRouter(tags=["messages"])
 
@@ -29,45 +34,64 @@ def build_router(inbox: Inbox) -> APIRouter:
         """Send mail: one message, a list, or NDJSON; answered when RabbitMQ has confirmed every one.
 
         A list is all or nothing, unless `?partial=true`: then what is right is accepted, and `errors` names the rest.
+        NDJSON with `?partial=true` is a stream: however long, it is read and accepted in batches, and answered in NDJSON, a line for
+        each message and a last one that says whether the stream was taken to its end (`complete`).
         """
-        return await take(request, inbox)
+        return await take(request, inbox, idempotency)
 
     @router.post("/v1/inject", status_code=202, openapi_extra=examples.SEND, responses=examples.ANSWERS)
     async def inject(request: Request) -> Response:
         """The same as `POST /v1/messages`, under MailerQ's name."""
-        return await take(request, inbox)
+        return await take(request, inbox, idempotency)
 
     return router
 
 
-async def take(request: Request, inbox: Inbox) -> Response:
+async def take(request: Request, inbox: Inbox, idempotency: Idempotency) -> Response:
     """One request with mail. Raises Problem."""
-    if "idempotency-key" in request.headers:
-        raise Problem(501, "this version cannot honour it yet; leave it out, and nothing guards against a repeated request",
-                      field="Idempotency-Key")  # fmt: skip
-    if "authorization" in request.headers:
-        raise Problem(
-            501, "tokens are not built yet; leave it out: whoever can connect (loopback only) may send", field="Authorization"
-        )
     by_line = is_lines(request)
-    partial = _parse_partial(request)
+    partial_list = _parse_partial(request)
+    key = find_key(request)
+    if by_line and partial_list:
+        if key is not None:
+            raise Problem(400, "a stream (NDJSON with ?partial=true) is not done as a whole and takes no key", field=HEADER)
+        return await take_stream(request, inbox)
     settings = inbox.settings
-    raw = await read_body(request, limit=settings.http_max_size, patience=settings.http_body_timeout)
+    async with inbox.room.hold(find_size(request, settings.http_max_size)):
+        raw = await read_body(request, limit=settings.http_max_size, patience=settings.http_body_timeout)
+        caller = find_caller(request.scope)
+        claim: Claim | None = None
+        if key is not None:
+            found = await idempotency.claim(key, digest_request(request, raw), caller)
+            if isinstance(found, Response):
+                return found
+            claim = found
+        try:
+            items, is_list = _parse_items(raw, by_line=by_line)
+            # A large body is not kept twice.
+            del raw
+            door = inbox.open_door(caller.remote_ip, caller=caller, claim=claim)
+            submissions, rejected = await _parse_all(items, door, most=settings.http_max_messages)
+            if rejected and not (partial_list and submissions):
+                raise _refuse(rejected, is_list=is_list)
+        except BaseException:
+            if claim is not None:
+                await idempotency.refuse(claim)
+            raise
+        if claim is not None:
+            return await idempotency.accept(claim, submissions, partial(_render, rejected))
+        return render_json(_render(rejected, await inbox.accept(submissions)), 202)
+
+
+def _parse_items(raw: bytes, *, by_line: bool) -> tuple[list[Any], bool]:
     try:
-        items, is_list = parse_items(raw, by_line=by_line)
+        return parse_items(raw, by_line=by_line)
     except WireError as error:
         raise Problem(400, str(error)) from None
-    del raw
-    submissions, rejected = await _parse_all(items, inbox.open_door(_remote_ip(request)), most=settings.http_max_messages)
-    del items
-    if rejected and not (partial and submissions):
-        raise _refuse(rejected, is_list=is_list)
-    accepted = await inbox.accept(submissions)
-    return render_json(_render(accepted, rejected), 202)
 
 
 async def _parse_all(items: list[Any], door: Door, *, most: int) -> tuple[list[Submission], list[Rejected]]:
-    """The mails, and what is wrong with the others. Empties ``items``, so that a large body is not kept twice."""
+    """The mails, and what is wrong with the others. Empties ``items``, so that a large body is not kept twice. Raises Problem."""
     if not items:
         raise Problem(422, "expected at least one message")
     if len(items) > most:
@@ -77,9 +101,9 @@ async def _parse_all(items: list[Any], door: Door, *, most: int) -> tuple[list[S
     for index in range(len(items)):
         item, items[index] = items[index], None
         try:
-            submissions.append(parse_submission(item, door))
+            submissions.append(parse_submission(item, door, index))
         except InvalidItem as error:
-            rejected.append(Rejected(index, error.field, error.reason))
+            rejected.append(Rejected(index, error.field, error.reason, error.status))
         if index % PATIENT_ITEMS == PATIENT_ITEMS - 1:
             await asyncio.sleep(0)
     if count_recipients(submissions) > most:
@@ -90,13 +114,14 @@ async def _parse_all(items: list[Any], door: Door, *, most: int) -> tuple[list[S
 def _refuse(rejected: Sequence[Rejected], *, is_list: bool) -> Problem:
     first = rejected[0]
     if not is_list:
-        return Problem(422, first.reason, field=first.field)
+        return Problem(first.status, first.reason, field=first.field)
     errors = [item.to_document() for item in rejected]
     detail = f"{len(errors)} of the messages cannot be accepted, so none was; ?partial=true accepts the others"
-    return Problem(422, detail, field=first.field, more={"errors": errors})
+    statuses = {item.status for item in rejected}
+    return Problem(statuses.pop() if len(statuses) == 1 else 422, detail, field=first.field, more={"errors": errors})
 
 
-def _render(accepted: Sequence[Sequence[Accepted]], rejected: Sequence[Rejected]) -> dict[str, Any]:
+def _render(rejected: Sequence[Rejected], accepted: Sequence[Sequence[Accepted]]) -> dict[str, Any]:
     messages = [{"message-id": one.message_id, "recipient": one.recipient, "id": one.id} for group in accepted for one in group]
     answer: dict[str, Any] = {"messages": messages}
     if rejected:
@@ -112,8 +137,5 @@ def _parse_partial(request: Request) -> bool:
 
 
 def _too_many(most: int) -> Problem:
-    return Problem(422, f"more messages than http-max-messages, {most}: send them in several requests")
-
-
-def _remote_ip(request: Request) -> str:
-    return request.client.host if request.client else "127.0.0.1"
+    text = f"more messages than http-max-messages, {most}: send them in several requests, or as NDJSON with ?partial=true"
+    return Problem(422, text)

@@ -24,6 +24,8 @@ PAGE = """<!doctype html>
 <body>
 <h1>mailwarren json-inbox</h1>
 <p>The calls of <a href="/openapi.json">openapi.json</a>. "Send" makes the real request to this server.</p>
+<p><label>Token (needed unless you are on the server's own machine)
+ <input id="token" type="password" autocomplete="off" placeholder="mw_…"></label></p>
 <main id="calls">Loading …</main>
 <script>
 "use strict";
@@ -42,7 +44,7 @@ function show(path, method, operation) {
   const head = make("summary");
   head.append(make("span", method.toUpperCase(), {className: "method"}), make("code", path), " " + (operation.summary || ""));
   box.append(head, make("p", operation.description || ""));
-  const inputs = (operation.parameters || []).map((parameter) => {
+  const inputs = (operation.parameters || []).filter((one) => one.in !== "header").map((parameter) => {
     const label = make("label", parameter.name + " (" + parameter.in + ") ");
     const input = make("input", "", {name: parameter.name, placeholder: parameter.description || ""});
     label.append(input);
@@ -76,6 +78,8 @@ function show(path, method, operation) {
     }
     if ([...query].length) url += "?" + query;
     const options = {method: method.toUpperCase(), headers: {}};
+    const token = document.getElementById("token").value.trim();
+    if (token) options.headers.Authorization = "Bearer " + token;
     if (area) { options.body = area.value; options.headers["Content-Type"] = "application/json"; }
     output.hidden = false;
     try {

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from functools import partial
 from typing import Any
 
 import prometheus_client
@@ -14,16 +16,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 
-from services.json_inbox import operations, pools, rules, status
+from services.json_inbox import errors, locals, operations, pauses, pools, rules, status, suppressions
+from services.json_inbox.access import CALLER, Access
 from services.json_inbox.actions import Actions
+from services.json_inbox.idempotency import Idempotency
 from services.json_inbox.inbox import Inbox
 from services.json_inbox.messages import build_router
 from services.json_inbox.metrics import DURATION, REQUESTS
 from services.json_inbox.page import PAGE
 from services.json_inbox.problems import Problem, unavailable
-from services.json_inbox.settings import ServiceSettings
+from services.json_inbox.schema import describe
+from services.json_inbox.settings import ServiceSettings, check_listener
 from shared.log import get_logger
-from shared.loopback import is_loopback
 from shared.process import split_address
 from shared.storage.database import Database
 from shared.trouble import BadSetting, Unavailable
@@ -37,10 +41,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 BACKLOG = 512
 IDLE = 60
 """Seconds a connection may rest between two requests."""
-SAFE = frozenset({"GET", "HEAD"})
 
 
-def build_app(inbox: Inbox, database: Database, actions: Actions) -> FastAPI:
+def build_app(inbox: Inbox, database: Database, actions: Actions, idempotency: Idempotency) -> FastAPI:
     """The application, without a server."""
     app = FastAPI(
         title="mailwarren json-inbox",
@@ -50,11 +53,12 @@ def build_app(inbox: Inbox, database: Database, actions: Actions) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    app.include_router(build_router(inbox))
+    app.include_router(build_router(inbox, idempotency))
     app.include_router(rules.build_router(inbox, database))
-    app.include_router(pools.build_router(inbox.settings, database))
+    for kept in (pools, suppressions, pauses, errors, locals):
+        app.include_router(kept.build_router(inbox.settings, database))
     app.include_router(status.build_router(database))
-    app.include_router(operations.build_router(inbox, actions))
+    app.include_router(operations.build_router(inbox, actions, idempotency))
 
     @app.get("/swagger/", include_in_schema=False)
     async def swagger() -> Response:
@@ -80,6 +84,7 @@ def build_app(inbox: Inbox, database: Database, actions: Actions) -> FastAPI:
         """For Prometheus."""
         return Response(prometheus_client.generate_latest(), media_type="text/plain; version=0.0.4")
 
+    app.openapi = partial(describe, app)  # type: ignore[method-assign] # FastAPI's way to extend its document
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -89,8 +94,9 @@ def build_app(inbox: Inbox, database: Database, actions: Actions) -> FastAPI:
 class Door:
     """Outermost: who may talk to us, what is counted, and that no error leaves with internal text."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], access: Access) -> None:
         self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request (ASGI)."""
@@ -106,9 +112,13 @@ class Door:
             await send(event)
 
         try:
-            problem = check_browser(scope)
-            if problem is not None:
+            try:
+                scope[CALLER] = self._access.admit(scope)
+            except Problem as problem:
                 await problem.render()(scope, receive, observe)
+            except Unavailable as error:
+                log.warning("a token cannot be looked up", reason=str(error))
+                await unavailable("tokens cannot be looked up now: try again").render()(scope, receive, observe)
             else:
                 await self._app(scope, receive, observe)
         except ClientDisconnect:
@@ -123,23 +133,9 @@ class Door:
             DURATION.labels(**labels).observe(time.perf_counter() - began)
 
 
-def check_browser(scope: Scope) -> Problem | None:
-    """Refuses web pages of others: without tokens, whoever reaches loopback may do all, and every page in a local browser does.
-
-    A name that an attacker points to 127.0.0.1 (DNS rebinding) is seen in Host; a page of another origin in Origin.
-    """
-    headers = {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}
-    host = headers.get(b"host", b"").decode("latin-1")
-    if host and not is_loopback(_strip_port(host)):
-        return Problem(421, f"{host[:80]!r}: expected a loopback address or localhost", field="Host")
-    origin = headers.get(b"origin", b"").decode("latin-1")
-    if origin and origin.partition("://")[2] != host:
-        return Problem(403, f"{origin[:80]!r}: requests from web pages elsewhere are refused", field="Origin")
-    return None
-
-
 def bind(settings: ServiceSettings) -> socket.socket:
     """The listening socket; copies of the process share the port. Raises BadSetting."""
+    check_listener(settings)
     host, port = split_address(settings.http_listen, "http-listen")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -163,12 +159,12 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve_http(inbox: Inbox, app: FastAPI, listener: socket.socket) -> None:
+async def serve_http(inbox: Inbox, app: FastAPI, access: Access, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
     """Serve until the process is asked to stop, then finish the requests in hand."""
     settings = inbox.settings
     server = Server(
         uvicorn.Config(
-            Door(app),
+            Door(app, access),
             http="httptools",
             loop="none",
             ws="none",
@@ -180,6 +176,7 @@ async def serve_http(inbox: Inbox, app: FastAPI, listener: socket.socket) -> Non
             backlog=BACKLOG,
             timeout_keep_alive=IDLE,
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout.total_seconds())),
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
     )
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
@@ -190,12 +187,6 @@ async def serve_http(inbox: Inbox, app: FastAPI, listener: socket.socket) -> Non
         stopping.cancel()
         server.should_exit = True
         await serving
-
-
-def _strip_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
 
 
 async def _on_problem(_: Request, error: Exception) -> Response:

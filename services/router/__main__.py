@@ -12,6 +12,7 @@ from shared.amqp.consumer import Consumer
 from shared.amqp.keys import outcome_keys
 from shared.amqp.start import open_pipeline
 from shared.process import Runtime, run_service
+from shared.storage.snapshot import Follower
 
 
 def main(options: Mapping[str, str] | None = None, config: Path | None = None) -> int:
@@ -22,10 +23,11 @@ def main(options: Mapping[str, str] | None = None, config: Path | None = None) -
 async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     """Consume ``inbox`` until the process is asked to stop."""
     snapshot = Snapshot(settings)
-    await snapshot.load()
+    follower = Follower(settings, [snapshot], name="router", refresh=settings.router_refresh)
+    await follower.load()
     keys = outcome_keys(settings, retries=settings.rabbitmq_retries)
     publishes = (*keys.strategies.values(), keys.failure, keys.record)
-    following = asyncio.ensure_future(snapshot.follow())
+    following = asyncio.ensure_future(follower.follow())
     following.add_done_callback(lambda task: _report(task, runtime))
     try:
         async with open_pipeline(settings, runtime, publishes=publishes) as publisher:

@@ -7,15 +7,18 @@ from prometheus_client import Counter
 
 from shared.amqp.consumer import Frame
 from shared.delivery.outcome import Keys, refuse
-from shared.delivery.rules import Rule, decide_route
+from shared.delivery.rewrites import apply_rewrite, find_changes
+from shared.delivery.rules import Route, Rule, decide_route
 from shared.log import get_logger
 from shared.wire.instructions import InvalidProperty
-from shared.wire.message import parse_message
+from shared.wire.message import Message, parse_message
 from shared.wire.publication import Publication, Step
 
 log = get_logger()
 
 ROUTED = Counter("router_routed", "Mails routed, by strategy", ["strategy"])
+TAKEN = Counter("router_rule_matches", "Mails that a rule has matched, by its name", ["rule"])
+REWRITTEN = Counter("router_rewritten", "Mails that a rule has changed")
 
 
 class Router:
@@ -36,11 +39,23 @@ class Router:
             ROUTED.labels(strategy="none").inc()
             log.info("refused", id=message.id, recipient=message.recipient[:320], reason=route.reason)
             return refuse(message, InvalidProperty(route.reason), keys=self._keys, now=now).step
-        first, rest = route.outbound[0], route.outbound[1:]
-        ROUTED.labels(strategy=first).inc()
-        log.info("routed", id=message.id, recipient=message.recipient[:320], strategy=first, reason=route.reason)
+        changed = message if route.rule is None else apply_rewrite(message, route.rule.rewrite)
+        self._tell(message, changed, route)
+        first, rest = route.outbound[0], list(route.outbound[1:])
         # As it came, unless the mail must say more: the body is not written anew for nothing.
         body, encoding = frame.body, frame.encoding or ""
-        if rest or not frame.is_ours or "outbound" in message.document:
-            body, encoding = message.with_properties({"outbound": list(rest)}).render(self._keys.encoding), self._keys.encoding
+        if changed is not message or not frame.is_ours or rest != (message.document.get("outbound") or []):
+            chained = changed.with_properties({"outbound": rest} if rest else {}, without=("outbound",))
+            body, encoding = chained.render(self._keys.encoding), self._keys.encoding
         return Step((Publication(self._keys.strategies[first], body, priority=frame.priority, encoding=encoding),))
+
+    def _tell(self, message: Message, changed: Message, route: Route) -> None:
+        strategy = route.outbound[0]
+        ROUTED.labels(strategy=strategy).inc()
+        if route.rule is not None:
+            TAKEN.labels(rule=route.rule.name).inc()
+        told = {}
+        if changed is not message:
+            REWRITTEN.inc()
+            told = {"rewritten": sorted(find_changes(message, changed))}
+        log.info("routed", id=message.id, recipient=message.recipient[:320], strategy=strategy, reason=route.reason, **told)

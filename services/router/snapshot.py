@@ -16,6 +16,7 @@ from shared.storage.rules_table import TABLE, fetch_rules
 
 RULES = Gauge("router_rules", "Rules in force")
 FRESH = Gauge("router_rules_fresh", "1 while the rules follow Postgres, 0 while the last snapshot is used")
+SEEN = Gauge("router_rules_seen", "1 once rules were seen, 0 while all mail is held because none ever were")
 
 
 class Snapshot(snapshot.Snapshot[Rule]):
@@ -24,7 +25,8 @@ class Snapshot(snapshot.Snapshot[Rule]):
     what, table, count, fresh = "rules", TABLE, RULES, FRESH
 
     def __init__(self, settings: ServiceSettings) -> None:
-        super().__init__(settings, name="router", path=settings.router_snapshot, refresh=settings.router_refresh)
+        super().__init__(settings.router_snapshot)
+        SEEN.set_function(lambda: float(self.is_known))
 
     async def fetch(self, connection: Connection) -> Sequence[Mapping[str, Any]]:
         """The rows."""

@@ -1,12 +1,28 @@
-"""The arguments of EHLO, MAIL and RCPT, read strictly. Pure. What is wrong is a ``Refusal``: the reply to send."""
+"""The arguments of EHLO, MAIL, RCPT and BDAT, read strictly. Pure. What is wrong is a ``Refusal``: the reply to send."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from shared.mail.address import InvalidAddress, Mailbox, parse_path, parse_reverse_path, split_path
+from shared.mail.dsn import (
+    MAX_ENVELOPE_ID,
+    MAX_ORIGINAL_RECIPIENT,
+    Notify,
+    decode_original_recipient,
+    decode_xtext,
+    parse_dsn_request,
+    parse_notify,
+    parse_returned,
+)
+
+MAX_PATH = 256
+"""Octets of a path with its brackets (RFC 5321 4.5.3.1.3)."""
 
 _HELO = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,253})|\[[A-Za-z0-9:.\-]{1,253}\]")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+_CHUNK = re.compile(r"([0-9]{1,20})(?: +([Ll][Aa][Ss][Tt]))?")
 
 
 class Refusal(Exception):
@@ -22,6 +38,36 @@ class MailArgument:
     smtputf8: bool
     size: int
     """As announced; 0: not announced."""
+    dsn: Mapping[str, Any] = field(default_factory=dict)
+    """``ret`` and ``envid`` of the property ``dsn``, those that were given (RFC 3461 4.3, 4.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RcptArgument:
+    """What RCPT TO says."""
+
+    recipient: str
+    """Byte for byte."""
+    dsn: Mapping[str, Any] = field(default_factory=dict)
+    """``notify`` and ``orcpt`` of the property ``dsn``, those that were given (RFC 3461 4.1, 4.2)."""
+
+    @property
+    def is_routed(self) -> bool:
+        """The local part could name another host to a server that still reads such forms: ``a%b@c``, ``b!a@c``, ``"a@b"@c``.
+
+        We never read it so, but mail for ``c`` may go on to a server that does.
+        """
+        local = self.recipient.rpartition("@")[0]
+        return any(sign in local for sign in "%!@")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkArgument:
+    """What BDAT says."""
+
+    size: int
+    """Octets that follow the command."""
+    is_last: bool
 
 
 def parse_helo(argument: str) -> str:
@@ -32,12 +78,19 @@ def parse_helo(argument: str) -> str:
     return name
 
 
-def parse_mail(argument: str, *, extended: bool, max_size: int) -> MailArgument:
-    """``FROM:<reverse-path> parameters`` (RFC 5321 4.1.1.2). Raises Refusal."""
+def parse_mail(argument: str, *, extended: bool, max_size: int, has_auth: bool = False) -> MailArgument:
+    """``FROM:<reverse-path> parameters`` (RFC 5321 4.1.1.2). Raises Refusal.
+
+    ``has_auth``: AUTH exists here, so its parameter may come (RFC 4954 5). Who submitted the mail first is not our concern.
+    """
     path, parameters = _split(argument, "FROM:", "MAIL FROM:<reverse-path>", extended)
+    _check_length(path, "5.1.7")
     smtputf8 = _flag(parameters, "SMTPUTF8")
     _check_body(parameters)
     size = _parse_size(parameters, max_size)
+    if has_auth and parameters.pop("AUTH", "<>") is None:
+        raise Refusal("501 5.5.4 AUTH= is a mailbox as xtext, or <>")
+    dsn = _parse_mail_dsn(parameters)
     _check_empty(parameters)
     try:
         mailbox = parse_reverse_path(path)
@@ -45,12 +98,14 @@ def parse_mail(argument: str, *, extended: bool, max_size: int) -> MailArgument:
         raise Refusal(f"553 5.1.7 Reverse-path: {error}") from None
     if mailbox is not None:
         _check_utf8(mailbox, smtputf8)
-    return MailArgument(mailbox.address if mailbox else "", smtputf8, size)
+    return MailArgument(mailbox.address if mailbox else "", smtputf8, size, dsn)
 
 
-def parse_rcpt(argument: str, *, extended: bool, smtputf8: bool) -> str:
-    """``TO:<forward-path>`` (RFC 5321 4.1.1.3): the recipient, byte for byte. Raises Refusal."""
+def parse_rcpt(argument: str, *, extended: bool, smtputf8: bool) -> RcptArgument:
+    """``TO:<forward-path> parameters`` (RFC 5321 4.1.1.3). Raises Refusal."""
     path, parameters = _split(argument, "TO:", "RCPT TO:<forward-path>", extended)
+    _check_length(path, "5.1.3")
+    dsn = _parse_rcpt_dsn(parameters, smtputf8)
     _check_empty(parameters)
     try:
         mailbox = parse_path(path)
@@ -59,7 +114,15 @@ def parse_rcpt(argument: str, *, extended: bool, smtputf8: bool) -> str:
     _check_utf8(mailbox, smtputf8)
     if not mailbox.domain:
         raise Refusal("550 5.1.1 There is no local postmaster here: give the address with its domain")
-    return mailbox.address
+    return RcptArgument(mailbox.address, dsn)
+
+
+def parse_chunk(argument: str) -> ChunkArgument:
+    """``size [LAST]`` (RFC 3030 2). Raises Refusal: where the chunk ends is not known then."""
+    match = _CHUNK.fullmatch(argument)
+    if match is None:
+        raise Refusal("501 5.5.4 Syntax: BDAT size [LAST]")
+    return ChunkArgument(int(match[1]), match[2] is not None)
 
 
 def _split(argument: str, keyword: str, syntax: str, extended: bool) -> tuple[str, dict[str, str | None]]:
@@ -72,6 +135,11 @@ def _split(argument: str, keyword: str, syntax: str, extended: bool) -> tuple[st
     if rest and not extended:
         raise Refusal("501 5.5.4 Parameters need EHLO")
     return path, _parse_parameters(rest) if rest else {}
+
+
+def _check_length(path: str, status: str) -> None:
+    if len(path.encode()) > MAX_PATH:
+        raise Refusal(f"501 {status} Path longer than {MAX_PATH} octets")
 
 
 def _parse_parameters(text: str) -> dict[str, str | None]:
@@ -110,6 +178,56 @@ def _parse_size(parameters: dict[str, str | None], max_size: int) -> int:
     if int(digits) > max_size:
         raise Refusal(f"552 5.3.4 Larger than {max_size} octets")
     return int(digits)
+
+
+def _parse_mail_dsn(parameters: dict[str, str | None]) -> dict[str, Any]:
+    """RET and ENVID (RFC 3461 4.3, 4.4)."""
+    dsn: dict[str, Any] = {}
+    if "RET" in parameters:
+        dsn["ret"] = str(_read("RET", "FULL or HDRS", parse_returned, parameters.pop("RET"), "RET"))
+    if "ENVID" in parameters:
+        dsn["envid"] = _read("ENVID", f"xtext of at most {MAX_ENVELOPE_ID} characters", _read_envid, parameters.pop("ENVID"))
+    return dsn
+
+
+def _parse_rcpt_dsn(parameters: dict[str, str | None], smtputf8: bool) -> dict[str, Any]:
+    """NOTIFY and ORCPT (RFC 3461 4.1, 4.2)."""
+    dsn: dict[str, Any] = {}
+    if "NOTIFY" in parameters:
+        form = "NEVER, or SUCCESS, FAILURE, DELAY with commas"
+        asked = _read("NOTIFY", form, parse_notify, parameters.pop("NOTIFY"), "NOTIFY")
+        dsn["notify"] = [str(word) for word in Notify if word in asked]
+    if "ORCPT" in parameters:
+        value = parameters.pop("ORCPT")
+        if value and not value.isascii() and not smtputf8:
+            raise Refusal("553 5.6.7 A non-ASCII ORCPT needs SMTPUTF8")
+        form = f"type;address as xtext, of at most {MAX_ORIGINAL_RECIPIENT} characters"
+        dsn["orcpt"] = _read("ORCPT", form, _read_orcpt, value)
+    return dsn
+
+
+def _read(keyword: str, form: str, read: Callable[..., Any], value: str | None, *more: str) -> Any:
+    try:
+        return read(value or "", *more)
+    except ValueError:
+        raise Refusal(f"501 5.5.4 {keyword} is {form}") from None
+
+
+def _read_envid(value: str) -> str:
+    if len(value) > MAX_ENVELOPE_ID:
+        raise ValueError("too long")
+    envid = decode_xtext(value)
+    # What is accepted here must be accepted by whoever reads the property ``dsn``.
+    parse_dsn_request({"envid": envid})
+    return envid
+
+
+def _read_orcpt(value: str) -> str:
+    if len(value) > MAX_ORIGINAL_RECIPIENT:
+        raise ValueError("too long")
+    orcpt = decode_original_recipient(value)
+    parse_dsn_request({"orcpt": orcpt})
+    return orcpt
 
 
 def _check_empty(parameters: dict[str, str | None]) -> None:

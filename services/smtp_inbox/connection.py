@@ -8,11 +8,10 @@ leaves after the dot.
 import asyncio
 import ssl
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from aiosmtpd.smtp import SMTP
 
-from services.smtp_inbox.content import ContentReader
 from shared.log import get_logger
 
 log = get_logger()
@@ -22,6 +21,8 @@ HIGH_WATER = 128 * 1024
 HANDSHAKE_TIMEOUT = 30.0
 WRITE_TIMEOUT = 300.0
 """Seconds for a client to take a reply."""
+MAX_REPLY = 510
+"""Octets of a reply line without its CRLF (RFC 5321 4.5.3.1.5)."""
 CLOSE_TIMEOUT = 10.0
 """Seconds for a client to take our last words."""
 RATE_WINDOW = 60.0
@@ -34,6 +35,21 @@ class Gone(Exception):
 
 class LineTooLong(Exception):
     """A command line beyond the limit; it was thrown away up to its end."""
+
+    def __init__(self, start: bytes) -> None:
+        """``start``: its first octets, for the verb."""
+        super().__init__()
+        self.start = start
+
+
+class Reader(Protocol):
+    """Takes content as it comes."""
+
+    received: int
+    """Octets so far."""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take what came. Returns None: there is more to come; else what stands behind the end."""
 
 
 class Connection(SMTP):
@@ -60,7 +76,7 @@ class Connection(SMTP):
         self.deadline: float | None = None
         """Monotonic time at which the client has waited too long."""
         self._rate: tuple[float, int] | None = None
-        self._content: ContentReader | None = None
+        self._content: Reader | None = None
 
     # --- what the event loop calls -------------------------------------------------------------------------------------
 
@@ -109,31 +125,57 @@ class Connection(SMTP):
     # --- reading -------------------------------------------------------------------------------------------------------
 
     @property
+    def has_said_all(self) -> bool:
+        """The client has closed its side: it may be gone, or read on."""
+        return self._eof
+
+    @property
     def has_input(self) -> bool:
         """The client has sent more than what was read."""
         return bool(self._buffer)
 
+    async def hear_early(self, seconds: float) -> bytes:
+        """What the client says before it is greeted: what is there already, or else comes within so many seconds. Raises Gone."""
+        # The event loop looks at its sockets in the first turn, and has read what is there before the second.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if seconds and not self._buffer and not self._eof and not self.is_gone:
+            self._waiter = self.loop.create_future()
+            timer = self.loop.call_later(seconds, self._wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        if self.is_gone:
+            raise Gone
+        return bytes(self._buffer)
+
     async def read_line(self, limit: int, timeout: float) -> bytes:
         """The next line with its LF; replies go out before we wait. Raises Gone, or LineTooLong above ``limit`` octets."""
         self.deadline = time.monotonic() + timeout
-        is_too_long = False
+        start = b""
         while (end := self._buffer.find(b"\n", self._searched)) < 0:
             if len(self._buffer) > limit:
-                is_too_long = True
+                start = start or bytes(self._buffer[:8])
                 self._buffer.clear()
             self._searched = len(self._buffer)
             await self._wait_for_input()
         self._searched = 0
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
-        if is_too_long or len(line) > limit:
-            raise LineTooLong
+        if start or len(line) > limit:
+            raise LineTooLong(start or line[:8])
         return line
 
-    async def read_content(self, reader: ContentReader, timeout: float) -> None:
-        """Feed the reader up to the end of the content. Raises Gone."""
-        self._rate = (time.monotonic(), 0)
-        self._content = reader
+    async def read_content(self, reader: Reader, timeout: float, *, goes_on: bool = False) -> None:
+        """Feed the reader up to the end of the content, or of a chunk of it. Raises Gone.
+
+        ``goes_on``: more of the content comes later, and the rate of it is measured over the pause, too.
+        """
+        if self._content is not reader:
+            self._rate = (time.monotonic(), reader.received)
+            self._content = reader
         try:
             while True:
                 if self._buffer:
@@ -146,7 +188,13 @@ class Connection(SMTP):
                 self.deadline = time.monotonic() + timeout
                 await self._wait_for_input()
         finally:
-            self._rate = self._content = self.deadline = None
+            self.deadline = None
+            if not goes_on:
+                self.forget_content()
+
+    def forget_content(self) -> None:
+        """The content is complete, or thrown away: its rate is no longer measured."""
+        self._rate = self._content = None
 
     async def _wait_for_input(self) -> None:
         """Send what there is to send, then return when there is more to read. Raises Gone."""
@@ -175,7 +223,10 @@ class Connection(SMTP):
 
     def reply(self, text: str) -> None:
         """Add a reply, without its CRLF (RFC 2920 3.2: replies to a group of commands go out together)."""
-        self._replies.append(text.encode("utf-8", "replace") + b"\r\n")
+        line = text.encode("utf-8", "replace")
+        if len(line) > MAX_REPLY:
+            line = line[:MAX_REPLY].decode("utf-8", "ignore").encode()
+        self._replies.append(line + b"\r\n")
 
     async def flush(self) -> None:
         """Send all replies. Raises Gone."""

@@ -7,16 +7,22 @@ from typing import Any
 
 from aiosmtpd.smtp import Session
 
-from services.smtp_inbox.arguments import MailArgument, Refusal
-from services.smtp_inbox.commands import COMMANDS, LONGEST_EXTRA, NOT_BUILT, Command
+from services.smtp_inbox.arguments import MailArgument, RcptArgument, Refusal
+from services.smtp_inbox.authenticating import TOO_LONG
+from services.smtp_inbox.chunking import Chunked
+from services.smtp_inbox.commands import COMMANDS, LONGEST_EXTRA, NOT_OFFERED, Command
 from services.smtp_inbox.connection import Connection, Gone, LineTooLong
 from services.smtp_inbox.door import Door
 from services.smtp_inbox.metrics import REFUSED
+from services.smtp_inbox.proxy import Remote
+from services.smtp_inbox.settings import Listener
+from services.smtp_inbox.taking import Taken
+from services.smtp_inbox.unread import is_unread
 from shared.log import get_logger
 
 log = get_logger()
 
-HTTP_VERBS = frozenset(["GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PRI"])
+HTTP_VERBS = frozenset([b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"PRI"])
 """A browser that was led to our port by a page speaks like this, and its next lines may be SMTP."""
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -26,33 +32,64 @@ class Transaction:
     """The mail that is being described (RFC 5321 3.3); an object of its own, so that a reset cannot forget a part."""
 
     mail: MailArgument | None = None
-    recipients: dict[str, None] = field(default_factory=dict)
-    """In the order in which they came; one that comes twice gets one mail."""
+    recipients: dict[str, RcptArgument] = field(default_factory=dict)
+    """In the order in which they came; one that comes twice gets one mail, and what its last RCPT said."""
+    local: set[str] = field(default_factory=set)
+    """Those of them that were local when RCPT was accepted."""
+    chunked: Chunked | None = None
+    """What BDAT has brought so far."""
+    refused: str = ""
+    """The reply to a chunk that was thrown away: no part of the mail may be taken any more."""
+
+    @property
+    def is_chunked(self) -> bool:
+        """BDAT has begun."""
+        return self.chunked is not None or bool(self.refused)
 
 
 class Conversation(Connection):
     """One client."""
 
-    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, *, is_tls: bool) -> None:
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, listener: Listener, remote: Remote | None = None) -> None:
         super().__init__(loop)
         self.door = door
         self.settings = door.settings
-        self.is_tls = is_tls
+        self.listener = listener
+        self.is_tls = listener.is_tls
+        self.remote = remote
+        """The client's end; None: that of the connection itself, no proxy is between."""
+        self.user: str | None = None
+        """As whom the client has authenticated."""
         self.client = ""
         """IP address."""
         self.transaction = Transaction()
         self.errors = 0
         self.junk = 0
         self.is_stopping = False
+        self.unread: Taken | None = None
+        """The mail whose 250 was the last that we wrote; the client has said nothing since."""
 
     # --- life ----------------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Forget the mail that is being described (RFC 5321 4.1.1.5)."""
+        self._forget_chunks()
         self.transaction = Transaction()
 
     _set_rset_state = reset
     """The library's name."""
+
+    def refuse_mail(self, reply: str) -> None:
+        """A chunk of the mail that is being described is refused so: nothing of it can be taken."""
+        self._forget_chunks()
+        if self.transaction.mail is not None:
+            self.transaction.refused = reply
+
+    def _forget_chunks(self) -> None:
+        if self.transaction.chunked is not None:
+            self.transaction.chunked.intake.keeper.release()
+            self.transaction.chunked = None
+            self.forget_content()
 
     def connection_made(self, transport: Any) -> None:
         """A client is there (after the handshake, when TLS comes first)."""
@@ -62,8 +99,19 @@ class Conversation(Connection):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is no longer there."""
+        self._look_back(error)
         super().connection_lost(error)
         self.door.leave(self)
+
+    def hang_up(self, last_words: str = "") -> None:
+        """Say so, and close."""
+        self._look_back()
+        super().hang_up(last_words)
+
+    def _look_back(self, error: Exception | None = None) -> None:
+        unread, self.unread = self.unread, None
+        if unread is not None and is_unread(self.transport, error):
+            unread.count_unread()
 
     def stop(self) -> None:
         """The process ends: say so now, or after the mail that is being received."""
@@ -82,7 +130,7 @@ class Conversation(Connection):
             refusal = self.door.admit(self)
             if refusal:
                 self.end(refusal)
-            self.reply(f"220 {self.door.hostname} ESMTP mailwarren")
+            await self._greet()
             while True:
                 await self._next_command()
         except Gone:
@@ -91,32 +139,58 @@ class Conversation(Connection):
             log.exception("conversation failed", client=self.client)
             self.hang_up("421 4.3.0 Internal trouble, come again")
         finally:
+            self.reset()
             if not self.is_gone:
                 self.hang_up()
+
+    async def _greet(self) -> None:
+        """220, unless the client talks first: no mail server does, and who cannot wait for us will not read our replies."""
+        is_expected = self.may_relay or self.listener.needs_auth
+        early = await self.hear_early(0 if is_expected else self.settings.inbound_smtp_greeting_delay.total_seconds())
+        if early:
+            self._drop_http(early.partition(b" ")[0])
+            self.end("554 5.5.0 You talk before you are greeted")
+        self.reply(f"220 {self.door.hostname} ESMTP mailwarren")
+
+    def _drop_http(self, verb: bytes) -> None:
+        """Raises Gone when it is a verb of HTTP."""
+        if verb.upper() in HTTP_VERBS:
+            log.warning("HTTP at the SMTP port, connection dropped", client=self.client)
+            self.abort()
+            raise Gone
 
     async def _next_command(self) -> None:
         limit = self.settings.inbound_smtp_max_command
         try:
             line = await self.read_line(limit + LONGEST_EXTRA, self.settings.inbound_smtp_command_timeout.total_seconds())
-        except LineTooLong:
-            self.refuse("500 5.5.2 Line too long")
+            self.unread = None
+        except LineTooLong as error:
+            name = error.start.partition(b" ")[0].upper().decode("ascii", "replace")
+            self._refuse_line(TOO_LONG if name == "AUTH" else "500 5.5.2 Line too long", COMMANDS.get(name))
             return
         verb, _, argument = line.rstrip(b"\r\n").partition(b" ")
         name = verb.upper().decode("ascii", "replace")
         command = COMMANDS.get(name)
-        if name in HTTP_VERBS:
-            log.warning("HTTP at the SMTP port, connection dropped", client=self.client)
-            self.abort()
-            raise Gone
+        self._drop_http(verb)
+        if name == "PROXY" or line == b"\x00\r\n":
+            # A proxy that is not in inbound-smtp-proxy-from (version 1, or the second line of version 2): what follows is its client's,
+            # who must not be taken for the proxy.
+            self.end("500 5.5.1 No such command")
         if not line.endswith(b"\r\n") or _CONTROL.search(line, 0, len(line) - 2):
-            self.refuse("500 5.5.2 A line ends in CRLF and has no other control characters")
+            self._refuse_line("500 5.5.2 A line ends in CRLF and has no other control characters", command)
         elif command is None:
             self.count_junk()
-            self.refuse("502 5.5.1 Not built yet" if name in NOT_BUILT else "500 5.5.1 No such command")
+            self.refuse("502 5.5.1 Not offered here" if name in NOT_OFFERED else "500 5.5.1 No such command")
         elif len(line) > limit + command.extra:
-            self.refuse("500 5.5.2 Line too long")
+            self._refuse_line(TOO_LONG if name == "AUTH" else "500 5.5.2 Line too long", command)
         else:
             await self._run(command, argument)
+
+    def _refuse_line(self, text: str, command: Command | None) -> None:
+        if command is not None and command.is_followed:
+            # Its content would be read as commands.
+            self.end(text)
+        self.refuse(text)
 
     async def _run(self, command: Command, argument: bytes) -> None:
         if command.is_junk:
@@ -127,7 +201,7 @@ class Conversation(Connection):
         try:
             text = argument.decode().strip(" ")
         except UnicodeDecodeError:
-            self.refuse("500 5.5.2 Not UTF-8")
+            self._refuse_line("500 5.5.2 Not UTF-8", command)
             return
         try:
             waits = command.run(self, text)
@@ -159,6 +233,11 @@ class Conversation(Connection):
         raise Gone
 
     @property
+    def may_relay(self) -> bool:
+        """Whether the client may send to everybody."""
+        return self.door.policy.may_relay(self.client, self.user)
+
+    @property
     def said(self) -> Session:
         """What the client said about itself (the library's object)."""
         assert self.session is not None  # noqa: S101 - made in connection_made
@@ -167,4 +246,5 @@ class Conversation(Connection):
     def forget(self) -> None:
         """Under TLS what was said in clear does not count (RFC 3207 4.2)."""
         self.session = self._create_session()
+        self.user = None
         self.reset()

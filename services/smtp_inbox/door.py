@@ -5,8 +5,12 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.smtp_inbox.content import Budget
+from services.smtp_inbox.keeping import Budget, Streaming
+from services.smtp_inbox.locals import LocalRecipients
+from services.smtp_inbox.login import Authenticator
 from services.smtp_inbox.metrics import SESSIONS
+from services.smtp_inbox.proxy import Proxies, Remote
+from services.smtp_inbox.refused import RefusedMail
 from services.smtp_inbox.relay import RelayPolicy, normalize_address
 from services.smtp_inbox.settings import ServiceSettings
 from shared.acceptance import Acceptance
@@ -33,6 +37,13 @@ class Door:
     tls: ssl.SSLContext | None
     acceptance: Acceptance
     publisher: AcceptingPublisher
+    local: LocalRecipients
+    refused: RefusedMail = field(init=False)
+    proxies: Proxies = field(init=False)
+    authenticator: Authenticator | None = None
+    """None: there is no AUTH."""
+    streaming: Streaming | None = None
+    """Where large content goes as it comes; None: it stays in memory."""
     peers: dict[str, Peer] = field(default_factory=dict)
     present: "set[Conversation]" = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -41,6 +52,10 @@ class Door:
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.settings.inbound_smtp_max_memory)
+        self.proxies = self.settings.proxies()
+        self.refused = RefusedMail(
+            self.publisher.publish_unconfirmed, self.settings.rabbitmq_refused, self.settings.refused_max_content
+        )
 
     @property
     def hostname(self) -> str:
@@ -59,11 +74,13 @@ class Door:
 
     def admit(self, conversation: "Conversation") -> str:
         """Count the client in. Returns the reply when there are too many already, else ""."""
-        remote = conversation.transport.get_extra_info("peername")
-        try:
-            conversation.client = str(normalize_address(remote[0]))
-        except (ValueError, TypeError, IndexError):
-            return "421 4.7.0 No IP address, no conversation"
+        if conversation.remote is None:
+            address = conversation.transport.get_extra_info("peername")
+            try:
+                conversation.remote = Remote(str(normalize_address(address[0])), address[1])
+            except (ValueError, TypeError, IndexError):
+                return "421 4.7.0 No IP address, no conversation"
+        conversation.client = conversation.remote.ip
         self.present.add(conversation)
         SESSIONS.set(len(self.present))
         peer = self.peers.get(conversation.client)

@@ -3,6 +3,7 @@
 import ssl
 from typing import TYPE_CHECKING
 
+from services.smtp_inbox import authenticating
 from services.smtp_inbox.arguments import Refusal, expect_nothing, parse_helo
 from services.smtp_inbox.connection import Gone
 
@@ -22,7 +23,9 @@ def ehlo(conversation: "Conversation", argument: str) -> None:
     lines = [conversation.door.hostname, "PIPELINING", f"SIZE {conversation.settings.inbound_smtp_max_size}"]
     if conversation.door.tls is not None and not conversation.is_tls:
         lines.append("STARTTLS")
-    lines += ["ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8"]
+    if authenticating.is_offered(conversation):
+        lines.append(f"AUTH {' '.join(authenticating.MECHANISMS)}")
+    lines += ["ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING"]
     for line in lines[:-1]:
         conversation.reply(f"250-{line}")
     conversation.reply(f"250 {lines[-1]}")
@@ -48,6 +51,8 @@ def rset(conversation: "Conversation", argument: str) -> None:
 
 def vrfy(conversation: "Conversation", argument: str) -> None:
     """RFC 5321 4.1.1.6, 7.3: whether an address exists is nobody's business."""
+    if not argument:
+        raise Refusal("501 5.5.4 Syntax: VRFY address")
     conversation.reply("252 2.5.0 Send a mail, and see")
 
 

@@ -1,4 +1,8 @@
-"""Who may relay: the clients in ``smtp-range``. Pure; no mistake in a setting may open a relay."""
+"""Who may send to whom. Pure; no mistake in a setting may open a relay.
+
+Clients that have authenticated and those in ``smtp-range`` may send to everybody, all others to local recipients only
+(``shared.delivery.local_patterns``).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +23,13 @@ class RelayPolicy:
 
     networks: tuple[Network, ...]
 
-    def may_relay(self, client: str) -> bool:
-        """Whether the client with this IP address may send to everybody. Not an IP address: it may not."""
+    def may_relay(self, client: str, user: str | None = None) -> bool:
+        """Whether the client with this IP address may send to everybody. Not an IP address: it may not.
+
+        ``user``: as whom it has authenticated.
+        """
+        if user:
+            return True
         try:
             address = normalize_address(client)
         except ValueError:
@@ -31,6 +40,17 @@ class RelayPolicy:
     def is_loopback_only(self) -> bool:
         """Nobody outside of this machine may relay."""
         return all(network.is_loopback for network in self.networks)
+
+
+def decide_recipient(*, may_relay: bool, is_local: bool, is_routed: bool) -> str:
+    """The reply that refuses a recipient; "": it is accepted.
+
+    ``is_routed``: its local part names a further host (``user%host``, ``host!user``, ``"user@host"``). We never read it so, but
+    local mail may go on to a server that does, so from strangers it is no local recipient (RFC 5321 3.6.1 allows to refuse it).
+    """
+    if may_relay or (is_local and not is_routed):
+        return ""
+    return "550 5.7.1 No routing by local parts" if is_local else "550 5.7.1 No relay for you"
 
 
 def parse_relay_policy(ranges: Sequence[str], setting: str = "smtp-range") -> RelayPolicy:

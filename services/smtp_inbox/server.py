@@ -3,7 +3,9 @@
 import asyncio
 from functools import partial
 from time import monotonic
+from typing import Protocol
 
+from services.smtp_inbox.arriving import BACKLOG, Arrivals, open_sockets
 from services.smtp_inbox.conversation import Conversation
 from services.smtp_inbox.door import Door
 from services.smtp_inbox.settings import Listener, parse_listeners
@@ -13,9 +15,15 @@ from shared.trouble import BadSetting
 
 log = get_logger()
 
-BACKLOG = 512
 TICK = 1.0
 """Seconds between two looks at the clocks of all connections."""
+
+
+class Listening(Protocol):
+    """What accepts connections."""
+
+    def close(self) -> None:
+        """Accept no more."""
 
 
 class Server:
@@ -23,27 +31,26 @@ class Server:
 
     def __init__(self, door: Door) -> None:
         self.door = door
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[Listening] = []
 
     async def listen(self, listener: Listener) -> str:
         """Listen on an address; returns it with the real port. Raises BadSetting."""
         loop = asyncio.get_running_loop()
-        context = self.door.tls if listener.is_tls else None
         try:
             # All copies of the process share the port; the kernel deals connections out. Another user's process cannot join.
-            server = await loop.create_server(
-                lambda: Conversation(self.door, loop, is_tls=listener.is_tls),
-                listener.host,
-                listener.port,
-                reuse_port=True,
-                backlog=BACKLOG,
-                ssl=context,
-            )
+            sockets = await open_sockets(listener.host, listener.port)
         except OSError as error:
             reason = error.strerror or str(error)
             raise BadSetting(f"inbound-smtp-listen: cannot listen on {listener.host}:{listener.port}: {reason}") from None
-        self._servers.append(server)
-        return ", ".join(f"{host}:{port}" for host, port, *_ in (one.getsockname() for one in server.sockets))
+        addresses = ", ".join(f"{host}:{port}" for host, port, *_ in (one.getsockname() for one in sockets))
+        if listener.is_tls or self.door.proxies:
+            self._servers.append(Arrivals(self.door, listener, sockets))
+            return addresses
+        for one in sockets:
+            self._servers.append(
+                await loop.create_server(lambda: Conversation(self.door, loop, listener), sock=one, backlog=BACKLOG)
+            )
+        return addresses
 
     async def watch_clock(self) -> None:
         """End connections whose clients keep us waiting. Runs until cancelled."""
@@ -78,8 +85,9 @@ async def serve_smtp(server: Server, runtime: Runtime) -> None:
     tasks = []
     try:
         for listener in parse_listeners(settings):
-            log.info("listening", address=await server.listen(listener), tls=listener.is_tls)
-        for work in (server.watch_clock(), server.door.publisher.run(runtime)):
+            address = await server.listen(listener)
+            log.info("listening", address=address, tls=listener.is_tls, auth=listener.needs_auth)
+        for work in (server.watch_clock(), server.door.publisher.run(runtime), server.door.local.follow()):
             task = asyncio.ensure_future(work)
             task.add_done_callback(partial(_report, runtime))
             tasks.append(task)

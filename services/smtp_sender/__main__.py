@@ -10,6 +10,7 @@ from services.smtp_sender.pool import Limits, Pool
 from services.smtp_sender.pool_book import PoolBook
 from services.smtp_sender.route import Resolver
 from services.smtp_sender.settings import ServiceSettings
+from services.smtp_sender.stop_book import StopBook
 from services.smtp_sender.tls import Tls
 from services.smtp_sender.wiring import make_courier
 from shared.amqp.consumer import Consumer
@@ -23,6 +24,7 @@ from shared.process import Runtime, run_service
 from shared.storage.contents import Contents
 from shared.storage.journal import FileJournal
 from shared.storage.open_store import open_store
+from shared.storage.snapshot import Follower
 
 
 def main(options: Mapping[str, str] | None = None, config: Path | None = None) -> int:
@@ -40,7 +42,9 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     journal = FileJournal(Path(settings.journal_dir))
     contents = Contents(store, settings.client_key_prefix, domain=settings.smtp_hostname)
     book = PoolBook(settings)
-    await book.load()
+    stops = StopBook(settings)
+    follower = Follower(settings, [*book.followed, *stops.followed], name="smtp-sender", refresh=settings.pools_refresh)
+    await follower.load()
     runtime.on_hangup.append(book.reload)
     patterns = load_patterns(settings.response_patterns)
     courier = make_courier(settings, pool, resolver, contents, book=book, patterns=patterns)
@@ -57,8 +61,9 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
             runtime=runtime,
             notifying=notifying,
             patterns=patterns,
+            stops=stops.current,
         )
-        chores = [asyncio.ensure_future(_tidy(pool)), asyncio.ensure_future(book.follow())]
+        chores = [asyncio.ensure_future(_tidy(pool)), asyncio.ensure_future(follower.follow())]
         for chore in chores:
             chore.add_done_callback(lambda task: _report(task, runtime))
         try:

@@ -24,7 +24,7 @@ from shared.delivery.pools import SourcePool, parse_pool
 from shared.log import get_logger
 from shared.storage.database import Connection
 from shared.storage.documents import fetch_documents
-from shared.storage.snapshot import Snapshot
+from shared.storage.snapshot import Followed, Snapshot
 from shared.trouble import BadSetting
 
 log = get_logger()
@@ -49,15 +49,10 @@ class PoolBook:
         kept = set(self._file.pools) if self._file else set()
         return len(kept.union(self._table.known) if self._table else kept)
 
-    async def load(self) -> None:
-        """The pools in Postgres for the first time; without Postgres, those on disk."""
-        if self._table is not None:
-            await self._table.load()
-
-    async def follow(self) -> None:
-        """Follow Postgres for ever; without ``db-uri`` there is nothing to follow, and this returns."""
-        if self._table is not None:
-            await self._table.follow()
+    @property
+    def followed(self) -> list[Followed]:
+        """The table to be followed; none without ``db-uri``."""
+        return [] if self._table is None else [self._table]
 
     def reload(self) -> None:
         """Look at the file now (SIGHUP)."""
@@ -83,13 +78,8 @@ class PoolTable(Snapshot[SourcePool]):
     what, table, count, fresh = "pools", "pools", POOLS, FRESH
 
     def __init__(self, settings: ServiceSettings) -> None:
-        super().__init__(settings, name="smtp-sender", path=settings.pools_snapshot, refresh=settings.pools_refresh)
+        super().__init__(settings.pools_snapshot)
         self._indexed: tuple[list[SourcePool], Mapping[str, SourcePool]] | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Were they ever seen?"""
-        return self._items is not None
 
     @property
     def known(self) -> Mapping[str, SourcePool]:

@@ -55,11 +55,17 @@ class ServiceSettings(BrokerSettings, RetrySettings, StorageSettings, DatabaseSe
         description="file that keeps the last pools seen in Postgres, so that a restart works while it is down",
     )
     pools_refresh: Duration = Field(
-        default=timedelta(seconds=60), description="seconds after which the pools are read again even when nothing was notified"
+        default=timedelta(seconds=60),
+        description="seconds after which pools, suppressions, pauses and forced errors are read again even when nothing was notified",
+    )
+    stops_snapshot: Path = Field(
+        default=Path("/var/lib/mailwarren/stops"),
+        description="folder that keeps the last suppressions, pauses and forced errors seen in Postgres, as pools-snapshot does",
     )
     db_uri: str = Field(
         default="",
-        description="postgresql://user:password@host:port/database with the pools of /v1/pools; empty = only those in pools-file",
+        description="postgresql://user:password@host:port/database with pools, suppressions, pauses and forced errors; empty = "
+        "none of them, only the pools in pools-file",
     )
     smtp_connect_timeout: Duration = Field(default=timedelta(seconds=30), description="seconds to wait for a connection")
     smtp_connections: int = Field(default=20, ge=1, description="connections to one host at once, per process")

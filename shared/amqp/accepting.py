@@ -15,7 +15,7 @@ from typing import Any
 from aiormq.exceptions import AMQPError
 from prometheus_client import Counter
 
-from shared.acceptance import Ready
+from shared.acceptance import PartlyPublished, Ready
 from shared.amqp.connection import connect
 from shared.amqp.publisher import Publisher
 from shared.amqp.settings import BrokerSettings
@@ -29,9 +29,15 @@ log = get_logger()
 
 STALLED = 10.0
 """Seconds that the oldest publish may wait for its confirm before no further mail is taken: a broker in alarm is silent."""
+TURNS = 4
+"""How often a mail that RabbitMQ refuses (a full queue) is published, half a second apart, before its client is told to come again."""
 RECONNECT = 1.0
 """Seconds between the loss of a connection and the next one."""
 
+MOST_UNCONFIRMED = 100
+"""Messages that may be lost, on their way at once."""
+
+DROPPED = Counter("unconfirmed_messages_dropped", "Copies of refused mail that were dropped: RabbitMQ was away or slow")
 LOST_RECORDS = Counter("accepted_records_lost", "Recipients accepted without a record of it")
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -49,6 +55,7 @@ class AcceptingPublisher:
         self._verify = verify
         self._publisher: Publisher | None = None
         self._waiting: dict[int, float] = {}
+        self._unconfirmed: set[asyncio.Task[None]] = set()
         self._number = 0
 
     @property
@@ -63,7 +70,8 @@ class AcceptingPublisher:
         return None
 
     async def __call__(self, mails: Sequence[Ready]) -> None:
-        """Publish mails, then their records. Returns when every mail is confirmed and routed. Raises Unavailable or BrokerLost.
+        """Publish mails, then their records. Returns when every mail is confirmed and routed. Raises PartlyPublished, Unavailable
+        or BrokerLost.
 
         With the last mail's confirm responsibility is taken: a record that fails then is no reason to refuse, the client would
         send again what is on its way already. The recorder learns of such a mail by its first result.
@@ -74,10 +82,29 @@ class AcceptingPublisher:
         number = self._number
         self._waiting[number] = time.monotonic()
         try:
-            await self._publisher.publish_all([self._render(mail.key, mail.mail) for mail in mails])
-            await self._publish_records(self._publisher, [mail.record for mail in mails])
+            outcomes = await self._publisher.publish_each([self._render(mail.key, mail.mail) for mail in mails], turns=TURNS)
+            # What is confirmed is on its way, whatever became of the others.
+            records = [mail for mail, outcome in zip(mails, outcomes, strict=True) if outcome is None]
+            if records:
+                await self._publish_records(self._publisher, records)
+            _raise_trouble(outcomes)
         finally:
             del self._waiting[number]
+
+    def publish_unconfirmed(self, key: str, body: bytes) -> None:
+        """Publish something that may be lost, without waiting. Dropped, and counted, when RabbitMQ is away or slow."""
+        if self.trouble is not None or self._publisher is None or len(self._unconfirmed) >= MOST_UNCONFIRMED:
+            DROPPED.inc()
+            return
+        task = asyncio.ensure_future(self._publish_unconfirmed(self._publisher, self._render(key, body)))
+        self._unconfirmed.add(task)
+        task.add_done_callback(self._unconfirmed.discard)
+
+    async def _publish_unconfirmed(self, publisher: Publisher, publication: Publication) -> None:
+        (outcome,) = await publisher.publish_each([publication], turns=1)
+        if outcome is not None:
+            DROPPED.inc()
+            log.warning("a message that may be lost was lost", key=publication.key, reason=str(outcome))
 
     async def run(self, runtime: Runtime) -> None:
         """Keep connected until cancelled; ``runtime.ready`` follows. Raises BadSetting when the first connection shows a wrong setting."""
@@ -118,19 +145,29 @@ class AcceptingPublisher:
         reason = await asyncio.shield(publisher.lost)
         log.error("lost RabbitMQ, connecting again; meanwhile no mail is accepted", reason=reason)
 
-    async def _publish_records(self, publisher: Publisher, records: Sequence[bytes]) -> None:
+    async def _publish_records(self, publisher: Publisher, mails: Sequence[Ready]) -> None:
         key = self._settings.rabbitmq_record
-        try:
-            await publisher.publish_all([self._render(key, record, {EVENT: "accepted"}) for record in records])
-        except (Unavailable, BrokerLost) as error:
-            LOST_RECORDS.inc(len(records))
-            log.error("mail accepted, but its record was lost", reason=str(error))
+        rendered = [self._render(key, mail.record, {EVENT: mail.event}) for mail in mails]
+        lost = [outcome for outcome in await publisher.publish_each(rendered, turns=1) if outcome is not None]
+        if lost:
+            LOST_RECORDS.inc(len(lost))
+            log.error("mail accepted, but its record was lost", recipients=len(lost), reason=str(lost[0]))
 
     def _render(self, key: str, body: bytes, headers: Mapping[str, Any] = _NONE) -> Publication:
         encoding = self._settings.rabbitmq_encoding
         if encoding:
             body = gzip.compress(body, compresslevel=1, mtime=0)
         return Publication(key, body, headers=headers, encoding=encoding)
+
+
+def _raise_trouble(outcomes: Sequence[Unavailable | BrokerLost | None]) -> None:
+    trouble = next((outcome for outcome in outcomes if outcome is not None), None)
+    if trouble is None:
+        return
+    confirmed = [outcome is None for outcome in outcomes]
+    if any(confirmed):
+        raise PartlyPublished(f"{confirmed.count(False)} of {len(confirmed)} recipients: {trouble}", confirmed)
+    raise trouble
 
 
 async def verify_keys(settings: BrokerSettings, name: str, keys: Sequence[str], _: object = None) -> None:

@@ -1,4 +1,5 @@
-"""The order of work that all senders share: strategy not ours? → made before? → expired? → due? → an attempt → what becomes of the mail.
+"""The order of work that all senders share: strategy not ours? → made before? → expired? → suppressed? → due? → paused? → an attempt, or
+a forced error → what becomes of the mail.
 
 A sender is a function that makes one attempt and tells it; about retries it decides nothing.
 """
@@ -19,6 +20,7 @@ from shared.delivery.outcome import Keys, Outcome, check_queues, conclude, hand_
 from shared.delivery.patterns import Patterns
 from shared.delivery.schedule import decide_schedule
 from shared.delivery.settings import RetrySettings
+from shared.delivery.stops import NO_STOPS, Forced, Paused, Stop, Stops, Suppressed, find_stop
 from shared.delivery.verdict import Failed, Retry, Sent
 from shared.delivery.waiting import render_wait
 from shared.log import get_logger
@@ -37,6 +39,13 @@ DELIVERED = Counter("delivered_messages", "Messages delivered", ["strategy"])
 # A gauge only because the library would add _total to the name of a counter.
 DELIVERED_BYTES = Gauge("delivered_messages_total_size_bytes", "Bytes of messages delivered", ["strategy"])
 FAILED = Counter("failed_messages", "Messages failed for good")
+SUPPRESSED = Counter("suppressed_messages", "Messages failed because their recipient is suppressed")
+PAUSED = Counter("paused_messages", "Times that a message was put off by a pause")
+FORCED = Counter("forced_errors", "Attempts that were replaced by a forced error")
+
+
+def _no_stops() -> Stops:
+    return NO_STOPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class Delivering:
     runtime: Runtime
     notifying: Notifying
     patterns: Patterns
+    stops: Callable[[], Stops] = _no_stops
+    """Suppressions, pauses and forced errors in force. Raises Unavailable when they were never seen."""
 
     def __post_init__(self) -> None:
         """Show the counters from the start: a rate over one that appears with its first event misses that."""
@@ -85,13 +96,17 @@ class Delivering:
             message, finished = message.with_properties({"id": known.ident}), known.finished
         elif schedule.is_over(message.attempt, now):
             finished = Finished(Attempt(State.PROCESS, Result.TIMEOUT, message.attempt, now, strategy=self.strategy))
-        elif instructions.not_before is not None and instructions.not_before > now:
-            encoding = self.keys.encoding
-            return Step((render_wait(message, home=self.home, due=instructions.not_before, now=now, encoding=encoding),))
-        elif self.runtime.stopping.is_set():
-            raise Unavailable("this process is being stopped")
         else:
-            finished = await self.once.make(frame, message, known, lambda: self.attempt(message, instructions))
+            stop = find_stop(message, instructions, self.stops(), now)
+            if (due := self._find_due(message, instructions, stop, schedule.deadline, now)) is not None:
+                return Step((render_wait(message, home=self.home, due=due, now=now, encoding=self.keys.encoding),))
+            if self.runtime.stopping.is_set():
+                raise Unavailable("this process is being stopped")
+            if isinstance(stop, Suppressed | Forced):
+                (SUPPRESSED if isinstance(stop, Suppressed) else FORCED).inc()
+                # No other strategy takes what somebody has stopped.
+                instructions = replace(instructions, outbound=())
+            finished = await self.once.make(frame, message, known, partial(self._attempt, message, instructions, stop))
         outcome = conclude(
             message,
             finished.attempt,
@@ -113,6 +128,27 @@ class Delivering:
             retry_until=schedule.deadline,
         )
         return replace(step, confirmed=partial(self.once.confirm, message.id, message.attempt))
+
+    def _find_due(
+        self, message: Message, instructions: Instructions, stop: Stop | None, deadline: datetime, now: datetime
+    ) -> datetime | None:
+        """When the mail is to look again; None: now is its time. A recipient that gets no mail is told at once."""
+        if isinstance(stop, Suppressed):
+            return None
+        if instructions.not_before is not None and instructions.not_before > now:
+            return instructions.not_before
+        if not isinstance(stop, Paused):
+            return None
+        PAUSED.inc()
+        due = stop.look_again(now, deadline)
+        log.info("paused", id=message.id, recipient=message.recipient[:320], pause=stop.name, until=stop.until, looks_again=due)
+        return due
+
+    async def _attempt(self, message: Message, instructions: Instructions, stop: Stop | None) -> Finished:
+        """An attempt, or what somebody has put in its place. Raises Unavailable when the trouble is ours."""
+        if isinstance(stop, Suppressed | Forced):
+            return Finished(stop.to_attempt(message.attempt, datetime.now(UTC), strategy=self.strategy))
+        return await self.attempt(message, instructions)
 
     def _tell(self, message: Message, outcome: Outcome, *, size: int = 0) -> None:
         attempt, verdict = outcome.attempt, outcome.verdict

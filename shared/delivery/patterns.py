@@ -13,9 +13,9 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
-from shared.delivery.rules import matches
 from shared.delivery.text_index import TextIndex
 from shared.delivery.texts import fill_in
+from shared.delivery.wildcards import matches
 from shared.wire.result import MAX_DESCRIPTION, Attempt, Result, State
 
 _STATUS_AT_START = re.compile(r"[#\s\[<(]*([245])\.([0-9]{1,3})\.([0-9]{1,3})(?!\.?[0-9])[\])>]*")

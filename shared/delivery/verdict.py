@@ -74,7 +74,8 @@ def decide(
 def is_final(attempt: Attempt, *, with_smarthost: bool = False, match: Match | None = None) -> bool:
     """Would trying again change nothing?"""
     if attempt.state in OURS_FINAL:
-        return attempt.result not in (Result.LOST, Result.TIMEOUT)
+        # A 4xx there is a forced error (shared.delivery.stops) whose author wants the mail tried again.
+        return attempt.result not in (Result.LOST, Result.TIMEOUT) and not 400 <= (attempt.code or 554) < 500
     if match is not None and match.fatal is not None and attempt.result is not Result.ACCEPTED:
         return match.fatal
     if attempt.result is not Result.ERROR:

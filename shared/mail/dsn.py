@@ -135,6 +135,16 @@ def decode_xtext(text: str) -> str:
     return plain
 
 
+def _decode_octets(text: str) -> str:
+    """xtext of UTF-8. Raises ValueError (UnicodeDecodeError is one)."""
+    if not _XTEXT.fullmatch(text):
+        raise ValueError("expected xtext (RFC 3461)")
+    plain = _ESCAPED_OCTET.sub(lambda found: chr(int(found[1], 16)), text).encode("latin-1").decode()
+    if not plain.isprintable():
+        raise ValueError("expected printable characters")
+    return plain
+
+
 def encode_original_recipient(text: str) -> str:
     """``type;address`` for ORCPT: xtext, or utf-8-addr-xtext (RFC 6533 3), which every peer with DSN can take."""
     kind, _, address = text.partition(";")
@@ -151,6 +161,10 @@ def decode_original_recipient(parameter: str) -> str:
     kind, semicolon, address = parameter.partition(";")
     if not semicolon:
         raise ValueError("expected type;address")
+    if kind.lower() == "rfc822" and "+" in address:
+        # Postfix writes an address that is not ASCII as xtext of its UTF-8 octets. RFC 6533 calls such an address utf-8.
+        plain = _decode_octets(address)
+        return f"{kind if plain.isascii() else 'utf-8'};{plain}"
     if kind.lower() != "utf-8":
         return f"{kind};{decode_xtext(address)}"
     if not _UTF8_ADDRESS.fullmatch(address):

@@ -1,8 +1,9 @@
 """Structured mail, the one place where ``mime`` as an object becomes a message (RFC 5322, MIME).
 
 ``from`` ``to`` ``cc`` ``bcc`` ``replyTo`` (string, ``{name, address}`` or a list), ``subject``, ``text``, ``content`` (HTML), ``headers``,
-``attachments`` [``{data (base64), name, type}``]. Refused with a clear error, as not built yet: responsive layouts
-(``content`` as ``{"blocks": …}``) and attachments by ``url``.
+``attachments`` [``{data (base64), name, type, content-id}``]: one with a ``content-id`` is an image of the HTML, which shows it by
+``<img src="cid:…">`` (RFC 2392), and travels with it (``multipart/related``, RFC 2387). Refused with a clear error, as not built yet:
+responsive layouts (``content`` as ``{"blocks": …}``) and attachments by ``url``.
 """
 
 import base64
@@ -12,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from email.header import Header
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from email.policy import SMTP
 from email.utils import format_datetime
 from typing import Any
@@ -34,6 +35,8 @@ _LINE = 78
 _MAX_LINE = 998
 _NAME = re.compile(r"[!-9;-~]{1,76}")
 _TYPE = re.compile(r"([\w!#$&^.+-]{1,127})/([\w!#$&^.+-]{1,127})(?:;\s*charset=\"?([\w.:+-]{1,40})\"?)?", re.ASCII)
+_CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,150}(?:@[A-Za-z0-9.-]{1,100})?", re.ASCII)
+_ATTACHMENT = ("data", "name", "type", "content-id")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _NAMED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*+)"|([^"<>,]*?))\s*<([^<>]+)>\s*', re.DOTALL)
@@ -227,22 +230,55 @@ def _render_body(mail: Mapping[str, Any], ident: str) -> bytes:
     attachments = mail.get("attachments")
     if attachments is not None and not isinstance(attachments, list):
         raise StructuredMailError(f"mime.attachments: {_shown(attachments)}: expected a list")
-    for number, attachment in enumerate(attachments or []):
-        _attach(body, attachment, f"attachments[{number}]")
+    _attach_all(body, attachments or [], has_html=html is not None)
     for number, part in enumerate(part for part in body.walk() if part.is_multipart()):
         part.set_boundary(f"=_{number}_{ident}")
     return bytes(body.as_bytes())
 
 
-def _attach(body: EmailMessage, attachment: Any, where: str) -> None:
+def _attach_all(body: EmailMessage, attachments: Sequence[Any], *, has_html: bool) -> None:
+    shown: set[str] = set()
+    files = []
+    for number, attachment in enumerate(attachments):
+        where = f"attachments[{number}]"
+        ident = _content_id(attachment, where)
+        if ident is None:
+            files.append((attachment, where))
+            continue
+        if not has_html:
+            raise StructuredMailError(f"mime.{where}.content-id: there is no HTML (content) that could show it")
+        if ident in shown:
+            raise StructuredMailError(f"mime.{where}.content-id: {_shown(ident)}: another attachment has it")
+        shown.add(ident)
+        _, page = body.iter_parts()
+        _attach(page, attachment, where, cid=f"<{ident}>")
+        page.set_param("type", "text/html")
+    # First what belongs to the HTML: with the first file the whole body becomes one part among others.
+    for attachment, where in files:
+        _attach(body, attachment, where)
+
+
+def _content_id(attachment: Any, where: str) -> str | None:
+    """The ``content-id`` of an attachment, without angle brackets; None when it has none."""
     if not isinstance(attachment, Mapping):
-        raise StructuredMailError(f"mime.{where}: {_shown(attachment)}: expected an object with data, name and type")
-    unknown = sorted(set(attachment) - {"data", "name", "type"})
+        raise StructuredMailError(f"mime.{where}: {_shown(attachment)}: expected an object with {', '.join(_ATTACHMENT)}")
+    given = attachment.get("content-id")
+    if given is None:
+        return None
+    ident = given.removeprefix("<").removesuffix(">") if isinstance(given, str) else ""
+    if not _CONTENT_ID.fullmatch(ident):
+        raise StructuredMailError(f"mime.{where}.content-id: {_shown(given)}: expected an id such as logo or logo@example.org")
+    return ident
+
+
+def _attach(body: MIMEPart, attachment: Mapping[str, Any], where: str, *, cid: str | None = None) -> None:
+    """Attach a file, or with ``cid`` an image to the part that shows it."""
+    unknown = sorted(set(attachment) - set(_ATTACHMENT))
     if "url" in attachment:
         raise StructuredMailError(f"mime.{where}.url: attachments by URL are not built yet; expected data (base64)")
     if unknown:
         raise StructuredMailError(
-            f"mime.{where}.{unknown[0][:40]}: not a property of an attachment; expected data, name and type"
+            f"mime.{where}.{unknown[0][:40]}: not a property of an attachment; expected {', '.join(_ATTACHMENT)}"
         )
     name = _text(attachment.get("name") or "", f"{where}.name")
     given = attachment.get("type") or mimetypes.guess_type(name)[0] or "application/octet-stream"
@@ -252,13 +288,12 @@ def _attach(body: EmailMessage, attachment: Any, where: str) -> None:
     main, sub, charset = kind.groups()
     if main.lower() in ("multipart", "message"):
         raise StructuredMailError(f"mime.{where}.type: {_shown(given)}: attached messages are not built yet")
-    body.add_attachment(
-        _data(attachment.get("data"), where),
-        maintype=main,
-        subtype=sub,
-        filename=name or None,
-        params={"charset": charset} if charset else None,
-    )
+    params = {"charset": charset} if charset else None
+    data = _data(attachment.get("data"), where)
+    if cid is None:
+        body.add_attachment(data, maintype=main, subtype=sub, filename=name or None, params=params)
+        return
+    body.add_related(data, maintype=main, subtype=sub, filename=name or None, params=params, cid=cid, disposition="inline")
 
 
 def _data(given: Any, where: str) -> bytes:

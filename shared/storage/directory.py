@@ -2,8 +2,8 @@
 
 A payload ``v1/2026/11/23/NAME`` is the file ``v1/2026/11/23/A/B/NAME``: A and B are the first two hex digits of the SHA-256
 of NAME, so that a day's payloads spread over 256 folders. Files under way are in ``.tmp`` and come into being under their name
-by a hard link, which never replaces anything. A power cut leaves a payload whole or absent, and perhaps a file in ``.tmp``
-(see ``tidy``).
+by a hard link, which never replaces anything. A power cut, or a process killed in the middle, leaves a payload whole or absent,
+and perhaps a file in ``.tmp`` (see ``tidy``).
 """
 
 import asyncio
@@ -17,13 +17,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from shared.storage.file_upload import FileUpload
 from shared.storage.keys import InvalidKey, KeyTaken, check_key
-from shared.storage.payloads import MissingPayload
+from shared.storage.payloads import MissingPayload, to_trouble
 from shared.trouble import Unavailable
 
 T = TypeVar("T")
@@ -47,6 +50,7 @@ class DirectoryStore:
         """``path`` is the root, made when it is missing: one file system, one that knows hard links. Raises OSError."""
         (path / TEMPORARY).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root = path
+        self._where = f"message store {path}"
         self._patience = patience.total_seconds()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
         self._durable: set[str] = set()
@@ -55,6 +59,18 @@ class DirectoryStore:
     async def store(self, key: str, content: bytes) -> None:
         """Keep ``content`` durably under ``key``. Raises Unavailable, InvalidKey, or KeyTaken when other content is there."""
         await self._run(self._store, check_key(key), content)
+
+    def begin(self) -> FileUpload:
+        """A payload that comes piece by piece; until its commit it is a file in ``.tmp``. Raises StoreFull or Unavailable."""
+        temporary = self._name_temporary()
+        try:
+            file = FileIO(temporary, "x+", opener=_open_privately)
+        except OSError as error:
+            raise to_trouble(self._where, error) from error
+        drop = partial(_drop, temporary)
+        return FileUpload(
+            file, self._where, run=self._run, submit=self._submit, finish=partial(self._adopt, temporary), drop=drop
+        )
 
     async def fetch(self, key: str) -> bytes:
         """The content. Raises MissingPayload (InvalidKey is one) or Unavailable."""
@@ -91,9 +107,15 @@ class DirectoryStore:
             async with asyncio.timeout(self._patience):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
         except TimeoutError:
-            raise Unavailable(f"message store {self._root}: no answer within {self._patience:g} s") from None
+            raise Unavailable(f"{self._where}: no answer within {self._patience:g} s") from None
         except OSError as error:
-            raise Unavailable(f"message store {self._root}: {error.strerror or error}") from error
+            raise to_trouble(self._where, error) from error
+
+    def _submit(self, work: Callable[..., object], *args: object) -> None:
+        try:
+            self._pool.submit(work, *args)
+        except RuntimeError:  # closed already
+            work(*args)
 
     def _path(self, key: str) -> str:
         folder, _, name = key.rpartition("/")
@@ -105,15 +127,33 @@ class DirectoryStore:
         folder = os.path.dirname(path)
         temporary = self._write_temporary(content)
         try:
-            self._link(temporary, path, folder, content, key)
+            if not self._link(temporary, path, folder):
+                if _read(path) != content:
+                    raise _taken(key)
+                _sync_file(path)
         finally:
             os.unlink(temporary)
         with suppress(FileNotFoundError):  # somebody has deleted the payload already
             _sync_folder(folder)
 
+    def _adopt(self, temporary: str, key: str, file: FileIO) -> None:
+        path = self._path(key)
+        folder = os.path.dirname(path)
+        try:
+            os.fsync(file.fileno())
+            if not self._link(temporary, path, folder):
+                raise _taken(key)
+        finally:
+            _drop(temporary, file)
+        with suppress(FileNotFoundError):  # somebody has deleted the payload already
+            _sync_folder(folder)
+
+    def _name_temporary(self) -> str:
+        return os.path.join(self._root, TEMPORARY, uuid4().hex)
+
     def _write_temporary(self, content: bytes) -> str:
         """A new file below ``.tmp`` with the content, synced; nothing is left when that fails."""
-        temporary = os.path.join(self._root, TEMPORARY, uuid4().hex)
+        temporary = self._name_temporary()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         # The folder is made at the start and never again: an unmounted root must not be written to.
         handle = os.open(temporary, flags, 0o600)
@@ -130,20 +170,19 @@ class DirectoryStore:
             os.close(handle)
         return temporary
 
-    def _link(self, temporary: str, path: str, folder: str, content: bytes, key: str) -> None:
+    def _link(self, temporary: str, path: str, folder: str) -> bool:
+        """Give the file its name, unless there is one of that name already."""
         for _ in range(_TURNS):
             try:
                 self._ensure_folder(folder)
                 os.link(temporary, path)
             except FileExistsError:
-                if _read(path) != content:
-                    raise KeyTaken(f"message store: other content is there under {key}") from None
-                _sync_file(path)
+                return False
             except FileNotFoundError:
                 # ``tidy`` took the empty folder away in between.
                 self._forget_folders()
                 continue
-            return
+            return True
         raise FileNotFoundError(errno.ENOENT, "folder vanishes again and again", folder)
 
     def _ensure_folder(self, folder: str) -> None:
@@ -227,6 +266,20 @@ class DirectoryStore:
 
 def _take(keys: Iterator[str], most: int) -> list[str]:
     return list(islice(keys, most))
+
+
+def _open_privately(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _drop(temporary: str, file: FileIO) -> None:
+    file.close()
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+
+
+def _taken(key: str) -> KeyTaken:
+    return KeyTaken(f"message store: other content is there under {key}")
 
 
 def _read(path: str) -> bytes:

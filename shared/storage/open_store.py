@@ -1,5 +1,6 @@
 """Which message store: the settings, and the store that they name."""
 
+import os
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -10,15 +11,15 @@ from pydantic import Field, SecretStr, field_validator
 
 from shared.settings import Settings
 from shared.storage.directory import DirectoryStore
-from shared.storage.payloads import Store
+from shared.storage.payloads import UploadStore
 from shared.storage.s3 import Bucket, S3Store
 from shared.trouble import BadSetting
 
 _POLICIES = ("in", "all", "out", "none")
 
 
-class SweptStore(Store, Protocol):
-    """A ``Store`` that can tell what is in it, for whoever sweeps it."""
+class SweptStore(UploadStore, Protocol):
+    """A store that can tell what is in it, for whoever sweeps it."""
 
     def iter_keys(self, older_than: datetime) -> AsyncIterator[str]:
         """The keys of all payloads written before ``older_than``. Raises Unavailable."""
@@ -39,6 +40,10 @@ class StorageSettings(Settings):
     )
     storage_threshold: int = Field(
         default=32768, ge=0, description="payloads of up to this many bytes ride in the message itself, larger ones are stored"
+    )
+    storage_spool: str = Field(
+        default="/var/tmp",  # noqa: S108 - the files there have no names
+        description="folder on a disk for large mail on its way to s3://; a dir:// store has room for it in its own folder",
     )
     client_key_prefix: str = Field(
         default="", description="keys that a publisher may name itself begin with this; empty = none are allowed"
@@ -92,6 +97,12 @@ def _open_bucket(settings: StorageSettings, netloc: str, path: str) -> S3Store:
         raise BadSetting("s3-access-key and s3-secret-key: expected both or neither")
     bucket = Bucket(name, settings.s3_hostname, settings.s3_access_key, secret, settings.s3_region, settings.s3_secure)
     try:
-        return S3Store(bucket)
+        return S3Store(bucket, spool=_check_spool(settings.storage_spool))
     except ValueError as error:
         raise BadSetting(f"s3-hostname {settings.s3_hostname!r}, bucket {name!r}: {error}") from None
+
+
+def _check_spool(folder: str) -> Path:
+    if not os.path.isabs(folder) or not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise BadSetting(f"storage-spool: {folder!r}: expected the absolute path of a folder that can be written to")
+    return Path(folder)

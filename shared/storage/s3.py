@@ -5,20 +5,28 @@ The client blocks, so it runs in threads of the store's own, with time limits of
 
 import asyncio
 import io
+import os
+import re
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
+from io import FileIO
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from shared.storage.file_upload import FileUpload
 from shared.storage.keys import InvalidKey, check_key
-from shared.storage.payloads import MissingPayload
+from shared.storage.payloads import MissingPayload, to_trouble
 from shared.trouble import Unavailable
 
 if TYPE_CHECKING:
     from minio import Minio
+    from urllib3 import PoolManager
 
 T = TypeVar("T")
 
@@ -33,6 +41,7 @@ RETRIES = 2
 PREFIX = "v1/"
 """Where the keys that we make begin; nothing else is ever listed."""
 _SMALLEST_PART = 5 * 1024 * 1024
+_CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _PAGE = 1000
 
 
@@ -53,17 +62,34 @@ class Bucket:
 class S3Store:
     """A ``Store`` in a bucket that exists. Keys are never used twice, so nothing is ever written over."""
 
-    def __init__(self, bucket: Bucket, *, threads: int = THREADS, patience: timedelta = PATIENCE) -> None:
-        """Opens no connection. Raises ValueError when the host or bucket name is impossible."""
+    def __init__(
+        self, bucket: Bucket, *, threads: int = THREADS, patience: timedelta = PATIENCE, spool: Path | None = None
+    ) -> None:
+        """Opens no connection. ``spool``: the folder for uploads under way; None: the system's for temporary files.
+
+        Raises ValueError when the host or bucket name is impossible.
+        """
         self._bucket = bucket.name
         self._where = f"message store s3://{bucket.name} at {bucket.hostname}"
         self._patience = patience.total_seconds()
-        self._client = _connect(bucket, threads)
+        self._spool = spool
+        self._http, self._client = _connect(bucket, threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="s3")
 
     async def store(self, key: str, content: bytes) -> None:
         """Keep ``content`` durably under ``key``. Raises Unavailable or InvalidKey."""
         await self._run(self._store, check_key(key), content)
+
+    def begin(self) -> FileUpload:
+        """A payload that comes piece by piece, into a file without a name that ends with this process. Raises StoreFull or
+        Unavailable."""
+        where = f"{self._where}, file under way"
+        try:
+            # Closed by the upload.
+            file = tempfile.TemporaryFile(dir=self._spool, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise to_trouble(where, error) from error
+        return FileUpload(file, where, run=self._run, submit=self._submit, finish=self._upload, drop=FileIO.close)
 
     async def fetch(self, key: str) -> bytes:
         """The content. Raises MissingPayload (InvalidKey is one) or Unavailable."""
@@ -103,8 +129,16 @@ class S3Store:
             if error.code == "NoSuchKey":
                 raise MissingPayload(f"no payload under {args[0]}") from None
             raise Unavailable(f"{self._where}: {error.code}: {error.message}") from error
-        except (MinioException, HTTPError, OSError) as error:
+        except OSError as error:
+            raise to_trouble(self._where, error) from error
+        except (MinioException, HTTPError) as error:
             raise Unavailable(f"{self._where}: {error}") from error
+
+    def _submit(self, work: Callable[..., object], *args: object) -> None:
+        try:
+            self._pool.submit(work, *args)
+        except RuntimeError:  # closed already
+            work(*args)
 
     def _store(self, key: str, content: bytes) -> None:
         # One part, whatever the size: a multipart upload is four round trips more. BytesIO hands the same object on, no copy.
@@ -112,6 +146,24 @@ class S3Store:
         self._client.put_object(
             self._bucket, key, io.BytesIO(content), len(content), content_type="message/rfc822", part_size=part
         )
+
+    def _upload(self, key: str, file: FileIO) -> None:
+        from urllib3.exceptions import HTTPError
+
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            # Not put_object, which reads whole parts into memory: one request, its body straight from the disk.
+            url = self._client.get_presigned_url("PUT", self._bucket, key, expires=PATIENCE)
+            headers = {"Content-Length": str(size), "Content-Type": "message/rfc822"}
+            try:
+                response = self._http.request("PUT", url, body=file, headers=headers)
+            except HTTPError as error:
+                # The text of the error itself would show the URL, which lets in whoever reads it.
+                raise Unavailable(f"{self._where}: {getattr(error, 'reason', None) or type(error).__name__}") from None
+        if response.status != HTTPStatus.OK:
+            code = _CODE.search(response.data)
+            raise Unavailable(f"{self._where}: {code[1].decode() if code else f'HTTP status {response.status}'}")
 
     def _fetch(self, key: str) -> bytes:
         response = self._client.get_object(self._bucket, key)
@@ -131,7 +183,7 @@ class S3Store:
                     yield check_key(item.object_name)
 
 
-def _connect(bucket: Bucket, threads: int) -> "Minio":
+def _connect(bucket: Bucket, threads: int) -> "tuple[PoolManager, Minio]":
     # Imported here: a process with a folder for its store need not pay 15 MB for a client.
     import certifi
     import urllib3
@@ -146,7 +198,7 @@ def _connect(bucket: Bucket, threads: int) -> "Minio":
         cert_reqs="CERT_REQUIRED",
         ca_certs=certifi.where(),
     )
-    return Minio(
+    client = Minio(
         bucket.hostname,
         access_key=bucket.access_key or None,
         secret_key=bucket.secret_key or None,
@@ -154,6 +206,7 @@ def _connect(bucket: Bucket, threads: int) -> "Minio":
         region=bucket.region,
         http_client=pool,
     )
+    return pool, client
 
 
 def _take(keys: Iterator[str], most: int) -> list[str]:

@@ -15,12 +15,13 @@ from rich.console import Console
 from deploy.stack.places import ROOT, StackError
 from deploy.stack.services import parse_scale
 from tests.bench import load, machine, postfix, report
+from tests.bench.accepting import measure_accepting
 from tests.bench.domains import measure_crowd
 from tests.bench.figures import Measured
 from tests.bench.markdown import render_markdown
-from tests.bench.memory import measure_loaded, measure_memory
+from tests.bench.memory import measure_heavy, measure_loaded, measure_memory
 from tests.bench.opening import open_stage
-from tests.bench.plan import MANY, OUR_WAYS, SIZES, WAYS, make_crowds, make_plan
+from tests.bench.plan import ACCEPTING, MANY, OUR_WAYS, SIZES, WAYS, make_crowds, make_plan
 from tests.bench.rounds import Round, Stage, run_round
 
 _FOLDER = ROOT / ".run" / "bench"
@@ -51,7 +52,7 @@ def _read_arguments() -> argparse.Namespace:
     given.sizes = [int(size) if size.isdecimal() else 0 for size in given.size.split(",")]
     if set(given.sizes) - set(SIZES):
         parser.error(f"--size {given.size!r}: expected some of {','.join(map(str, SIZES))}")
-    if MANY not in given.ways and not make_plan(given.ways, given.sizes, 1, quick=given.quick):
+    if not {MANY, ACCEPTING} & set(given.ways) and not make_plan(given.ways, given.sizes, 1, quick=given.quick):
         parser.error(f"--only {given.only!r} --size {given.size!r}: there is no such mail")
     if any("=" not in setting for setting in given.set):
         parser.error("--set: expected NAME=VALUE")
@@ -68,7 +69,7 @@ def _read_arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, tell, write down; 0 when every round counts, whatever the figures say."""
     given = _read_arguments()
-    if "c" in given.ways and os.geteuid() != 0:
+    if {"c", ACCEPTING} & set(given.ways) and os.geteuid() != 0:
         print("Postfix must be started by root: run this as root, or without Postfix: python -m tests.bench --only a,b,d,e")
         return 2
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -114,7 +115,7 @@ def _measure_all(given: argparse.Namespace, stage: Stage, say: Any, *, with_memo
         say("Memory: idle, then a mail of 20 MB")
         footprint = measure_memory(stage)
     rounds = _run(given, stage, say)
-    crowds = []
+    crowds, accepting, heavy = [], [], []
     if not any(one.is_stuck for one in rounds):
         if with_memory:
             say("Memory: a mail of 20 MB among many of 5 KB")
@@ -124,7 +125,13 @@ def _measure_all(given: argparse.Namespace, stage: Stage, say: Any, *, with_memo
             crowds.append(measure_crowd(crowd, stage))
             told = f"; DOES NOT COUNT: {', '.join(crowds[-1].faults)}" if crowds[-1].faults else ""
             say(f"{crowd.title}: {crowd.messages:,} mails, {crowds[-1].rate:,.0f}/s to those that are well{told}")
-    return Measured(rounds, footprint, loaded, crowds)
+        if ACCEPTING in given.ways:
+            say("Acceptance: what is behind the inboxes is stopped")
+            accepting = measure_accepting(stage, 1 if given.quick else given.rounds, quick=given.quick)
+        if with_memory:
+            say("Memory: clients that mean to fill it")
+            heavy = measure_heavy(stage, quick=given.quick)
+    return Measured(rounds, footprint, loaded, crowds, accepting, heavy)
 
 
 def _run(given: argparse.Namespace, stage: Stage, say: Any) -> list[Round]:

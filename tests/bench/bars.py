@@ -3,16 +3,22 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.bench.accepting import KINDS, AcceptResult
 from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured
-from tests.bench.memory import Footprint, LoadedPeak
-from tests.bench.plan import WAYS
+from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
+from tests.bench.plan import ACCEPTING, WAYS
 
 _OVER_POSTFIX = {"a": 0.5, "b": 1.5}
+_ACCEPTED_OVER_POSTFIX = {"connection": 1.2, "pipelining": 1.5}
+_ACCEPTED = {"batch": 5000, "single": 800}
+"""Messages per second."""
 _OVER_UNSIGNED = 0.8
 _REUSED = 0.95
 _MOST_LOST = 0.1
 """Of the rate, by a tarpit of somebody else's."""
+_MOST_AT_ONCE, _MOST_FOR_NOTHING = 400, 20
+"""MB: smtp-inbox with 200 mails of 20 MB coming in at once; its growth by what is no mail."""
 _LARGEST_IDLE, _MOST_GROWTH, _LARGEST_LOADED = 90, 100, 200
 """MB."""
 
@@ -38,6 +44,8 @@ def check_bars(figures: Sequence[Figure], measured: Measured) -> list[Bar]:
     bars = [bar for figure in small for bar in _check_figure(figure)]
     if measured.crowds:
         bars += _check_crowds(measured.crowds)
+    bars += [bar for result in measured.accepting for bar in _check_accepting(result)]
+    bars += [_check_heavy(peak) for peak in measured.heavy]
     if measured.loaded is not None:
         bars.append(_check_loaded(measured.loaded))
     if measured.footprint is not None:
@@ -66,6 +74,33 @@ def _check_crowds(crowds: Sequence[CrowdResult]) -> Iterator[Bar]:
         crowd = sound[0].crowd
         what = f"(e) {crowd.messages:,} queued to {crowd.domains:,} domains, one tarpitted: what the others lose"
         yield Bar(what, f"< {_MOST_LOST:.0%}", f"{lost:.1%}", lost < _MOST_LOST)
+
+
+def _check_accepting(result: AcceptResult) -> Iterator[Bar]:
+    if result.faults or not result.rate:
+        return
+    what = f"({ACCEPTING}) {KINDS[result.kind]}, {result.size // 1000} KB"
+    if result.ratio is not None:
+        least = _ACCEPTED_OVER_POSTFIX[result.kind]
+        yield Bar(f"{what}, accepted over Postfix's", f"≥ {least:.2f}", f"{result.ratio:.2f}", result.ratio >= least)
+    else:
+        wanted = _ACCEPTED[result.kind]
+        yield Bar(f"{what}, messages/s", f"≥ {wanted:,}", f"{result.rate:,.0f}", result.rate >= wanted)
+
+
+def _check_heavy(peak: HeavyPeak) -> Bar:
+    replies = set(peak.replies)
+    if peak.replies and replies <= {"250"}:
+        return Bar(
+            f"smtp-inbox: {peak.what}",
+            f"< {_MOST_AT_ONCE} MB",
+            f"{peak.octets / MB:.0f} MB",
+            0 < peak.octets < _MOST_AT_ONCE * MB,
+        )
+    is_refused = bool(replies) and replies <= {"421", "500", "552"}
+    measured = f"{peak.growth / MB:+.0f} MB, {', '.join(replies) or 'no reply'}"
+    is_met = peak.octets > 0 and peak.growth < _MOST_FOR_NOTHING * MB and is_refused
+    return Bar(f"smtp-inbox: {peak.what}", f"< +{_MOST_FOR_NOTHING} MB and refused", measured, is_met)
 
 
 def _check_loaded(loaded: LoadedPeak) -> Bar:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from tests.bench.accepting import AcceptResult
 from tests.bench.domains import CrowdResult
-from tests.bench.memory import Footprint, LoadedPeak
+from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
 from tests.bench.rounds import GROUPS, Round
 
 MB = 1_000_000
@@ -19,6 +20,8 @@ class Measured:
     footprint: Footprint | None = None
     loaded: LoadedPeak | None = None
     crowds: Sequence[CrowdResult] = ()
+    accepting: Sequence[AcceptResult] = ()
+    heavy: Sequence[HeavyPeak] = ()
 
     def find_faults(self) -> Iterator[str]:
         """Why something does not count, a sentence each."""
@@ -28,6 +31,8 @@ class Measured:
         yield from (f"the mail of 20 MB among others: {fault}" for fault in (self.loaded.faults if self.loaded else ()))
         for crowd in self.crowds:
             yield from (f"{crowd.crowd.title}: {fault}" for fault in crowd.faults)
+        for result in self.accepting:
+            yield from (f"{result.kind}: {fault}" for fault in result.faults)
 
 
 @dataclass(frozen=True, slots=True)

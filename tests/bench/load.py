@@ -36,9 +36,9 @@ class Loaded:
 class Load:
     """A running load generator."""
 
-    def __init__(self, argv: list[str], *, tells: bool) -> None:
+    def __init__(self, argv: list[str], *, messages: int, tells: bool) -> None:
         """``tells``: it prints when it began and ended, as the publisher does."""
-        self._tells = tells
+        self.messages = messages
         self._began = time.time()
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE if tells else None)
         self._end: tuple[float, float, int] | None = None
@@ -59,9 +59,11 @@ class Load:
         if self._process.stdout is None:
             return Loaded(self._began, ended, cpu)
         with self._process.stdout as output:
-            told = json.loads(output.read())
+            *complaints, last = output.read().splitlines()
+            told = json.loads(last)
         if told["refused"]:
-            raise LoadFailed(f"{told['refused']} messages came back or were refused by the broker")
+            first = complaints[0].decode(errors="replace") if complaints else "they came back or were refused by the broker"
+            raise LoadFailed(f"{told['refused']} refused: {first:.200}")
         return Loaded(told["began"], told["ended"], told["cpu"])
 
     def stop(self) -> None:
@@ -78,10 +80,11 @@ class Load:
         return bool(pid)
 
 
-def start_smtp_source(address: str, job: Job, sessions: int = SESSIONS) -> Load:
-    """Send the mails of ``job`` to an SMTP server; ``-N`` gives every mail a recipient of its own."""
-    how_many = ["-s", str(min(sessions, job.messages)), "-m", str(job.messages), "-l", str(job.octets), "-d", "-N"]
-    return Load(["smtp-source", *how_many, "-f", SENDER, "-t", f"r@{job.domain}", address], tells=False)
+def start_smtp_source(address: str, job: Job, *, keeps: bool = True) -> Load:
+    """Send the mails of ``job`` to an SMTP server; ``keeps``: connections are kept for many mails. ``-N``: recipients of their own."""
+    how_many = ["-s", str(min(SESSIONS, job.messages)), "-m", str(job.messages), "-l", str(job.octets), "-N", *["-d"] * keeps]
+    argv = ["smtp-source", *how_many, "-f", SENDER, "-t", f"r@{job.domain}", address]
+    return Load(argv, messages=job.messages, tells=False)
 
 
 def start_publisher(url: str, job: Job) -> Load:
@@ -97,4 +100,4 @@ def start_crowd(url: str, crowd: Crowd) -> Load:
 
 def _start_publisher(url: str, messages: int, octets: int, domain: str, *options: str) -> Load:
     what = ["--messages", str(messages), "--size", str(octets), "--domain", domain, "--window", str(WINDOW)]
-    return Load([sys.executable, "-m", "tests.bench.publisher", url, *what, *options], tells=True)
+    return Load([sys.executable, "-m", "tests.bench.publisher", url, *what, *options], messages=messages, tells=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.bench.accepting import KINDS
 from tests.bench.plan import WAYS
 
 _NAMES = {"rabbitmq": "RabbitMQ", "postgres": "Postgres", "postfix": "Postfix", "python": "Python"}
@@ -23,6 +24,9 @@ def render_markdown(result: Mapping[str, Any]) -> str:
     if result["domains"]:
         columns = ["queued before smtp-sender starts", "mails", "messages/s of the domains that are well", "sessions reused"]
         parts += ["", *_render_table(columns, [_crowd_row(one) for one in result["domains"]])]
+    if accepting := result.get("accepting"):
+        columns = ["accepted (250 or 202), nothing behind the inboxes", "size", "messages/s", "Postfix", "× Postfix"]
+        parts += ["", *_render_table(columns, [_accept_row(one) for one in accepting])]
     if memory := result["memory"]:
         rows = [[name, _mb(memory["idle"][name]), _mb(memory["growth"][name])] for name in memory["idle"]]
         parts += ["", *_render_table(["process", "idle memory", "growth while a mail of 20 MB goes through"], rows)]
@@ -49,6 +53,11 @@ def _crowd_row(result: Mapping[str, Any]) -> list[str]:
     crowd = result["crowd"]
     name = f"{crowd['domains']:,} domains, {'one with a tarpit' if crowd['has_tarpit'] else 'all well'}"
     return [name, f"{crowd['messages']:,}", f"{result['rate']:,.0f}", _share(result["reused"])]
+
+
+def _accept_row(result: Mapping[str, Any]) -> list[str]:
+    other, ratio = (f"{result['postfix']:,.0f}", f"{result['ratio']:.2f}") if result["postfix"] else ("–", "–")
+    return [KINDS[result["kind"]], f"{result['size'] // 1000} KB", f"{result['rate']:,.0f}", other, ratio]
 
 
 def _share(share: float | None) -> str:

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MANY = "e"
-"""The way that is not measured in rounds."""
+MANY, ACCEPTING = "e", "f"
+"""The ways that are not measured in rounds."""
 WAYS = {
     "a": "smtp-source → mailwarren → sink",
     "b": "JSON on outbox → smtp-sender → sink",
     "c": "smtp-source → Postfix → sink",
     "d": "JSON on outbox → smtp-sender, DKIM → sink",
     MANY: "JSON to many domains → smtp-sender → their hosts",
+    ACCEPTING: "SMTP → 250 and HTTP → 202",
 }
 OUR_WAYS = frozenset(WAYS) - {"c"}
 """The ways through our processes."""

@@ -42,8 +42,12 @@ _SERVICES = (
 class Postfix:
     """Use as ``with``; must be root."""
 
-    def __init__(self, folder: Path, *, port: int, sink: str) -> None:
-        """``folder``: a new one, that others may enter. ``port``: to listen on. ``sink``: host:port of the next hop."""
+    def __init__(self, folder: Path, *, port: int, sink: str, holds: bool = False) -> None:
+        """``folder``: a new one, that others may enter. ``port``: to listen on. ``sink``: host:port of the next hop.
+
+        ``holds``: accepted mail stays in the queue ``hold``; nothing is delivered.
+        """
+        self._holds = holds
         self._folder = folder
         self._port = port
         self._sink = sink
@@ -92,6 +96,11 @@ class Postfix:
         folders = ("maildrop", "incoming", "active", "deferred", "corrupt", "hold")
         return sum(len(files) for folder in folders for _, _, files in os.walk(self._folder / "queue" / folder))
 
+    def delete_held(self) -> None:
+        """Forget the mail on hold."""
+        argv = ["postsuper", "-c", str(self._folder / "etc"), "-d", "ALL", "hold"]
+        subprocess.run(argv, check=True, capture_output=True)
+
     def _answers(self) -> bool:
         try:
             with socket.create_connection((HOST, self._port), timeout=5) as connection:
@@ -133,6 +142,7 @@ class Postfix:
             "relayhost": next_hop,
             "message_size_limit": 52428800,
             "smtpd_relay_restrictions": "permit_mynetworks, reject",
+            **({"smtpd_recipient_restrictions": "check_recipient_access static:HOLD, permit"} if self._holds else {}),
             # From here on: what helps it.
             "smtp_dns_support_level": "disabled",
             "smtp_host_lookup": "native",

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.accepting import KINDS, AcceptResult
 from tests.bench.bars import check_bars
 from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured, summarize
@@ -26,6 +27,8 @@ def render_json(machine: Mapping[str, str], options: Mapping[str, Any], measured
         "options": dict(options),
         "figures": [asdict(figure) for figure in figures],
         "domains": [asdict(crowd) for crowd in measured.crowds],
+        "accepting": [{**asdict(result), "ratio": result.ratio} for result in measured.accepting],
+        "heavy": [asdict(peak) for peak in measured.heavy],
         "memory": asdict(measured.footprint) if measured.footprint else None,
         "loaded": asdict(measured.loaded) if measured.loaded else None,
         "bars": [asdict(bar) for bar in check_bars(figures, measured)],
@@ -42,6 +45,8 @@ def print_report(console: Console, machine: Mapping[str, str], measured: Measure
         console.print(_by_process("Peak memory, MB", figures, _memory_cells))
     if measured.crowds:
         console.print(_crowds(measured.crowds))
+    if measured.accepting:
+        console.print(_accepting(measured.accepting))
     if measured.footprint is not None:
         console.print(_footprint(measured.footprint))
     console.print("\n".join(f"{name}: {value}" for name, value in machine.items()), markup=False, highlight=False)
@@ -106,6 +111,16 @@ def _cpu_cells(figure: Figure, name: str) -> str:
 def _memory_cells(figure: Figure, name: str) -> str:
     is_idle = name in (*OURS, *SERVERS, LOGS) if figure.way == "c" else name == POSTFIX
     return f"{figure.memory[name] / MB:,.0f}" if figure.memory.get(name) and not is_idle else ""
+
+
+def _accepting(results: Sequence[AcceptResult]) -> Table:
+    table = _table(
+        "Mail accepted, nothing behind the inboxes", "way", "messages/s", "Postfix", "× Postfix", "messages", "KB each"
+    )
+    for one in results:
+        other, ratio = (f"{one.postfix:,.0f}" if one.postfix else "–"), (f"{one.ratio:.2f}" if one.ratio else "–")
+        table.add_row(KINDS[one.kind], f"{one.rate:,.0f}", other, ratio, f"{one.messages:,}", f"{one.size // 1000}")
+    return table
 
 
 def _footprint(footprint: Footprint) -> Table:

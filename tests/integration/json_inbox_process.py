@@ -39,6 +39,7 @@ def settings_of(address: str, database: str, store: Path) -> dict[str, str]:
         "HTTP_PUBLIC_HOSTNAME": "inbox.example",
         "ACTIONS_SENDER": "actions@example.org",
         "HOLD_TIME": "0.2",
+        "TOKENS_SNAPSHOT": str(store.with_name(f"{store.name}-tokens.json")),
     }
 
 
@@ -47,13 +48,13 @@ def start(settings: Mapping[str, str], *, ready: bool = True) -> ServiceProcess:
 
 
 @contextmanager
-def run_inbox(servers: Stack, database_template: str, store: Path) -> Iterator[Inbox]:
-    """One process with a virtual host and a database of its own."""
+def run_inbox(servers: Stack, database_template: str, store: Path, more: Mapping[str, str] | None = None) -> Iterator[Inbox]:
+    """One process with a virtual host and a database of its own; ``more`` settings."""
     name = f"json_inbox_{uuid.uuid4().hex[:12]}"
     address = servers.rabbitmq.create_vhost(name)
     servers.declare_topology(address)
     database = servers.postgres.create_database(name, template=database_template)
-    settings = settings_of(address, database, store) | {"RABBITMQ_API": servers.rabbitmq.api}
+    settings = settings_of(address, database, store) | {"RABBITMQ_API": servers.rabbitmq.api} | dict(more or {})
     with start(settings) as process, httpx.Client(base_url=f"http://{settings['HTTP_LISTEN']}", timeout=30) as client:
         yield Inbox(process, client, Queues(address), store, database)
     servers.postgres.drop_database(name)

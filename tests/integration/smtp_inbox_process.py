@@ -98,6 +98,7 @@ class Inbox:
             "INBOUND_SMTP_PUBLIC_HOSTNAME": "mx.example",
             "METRICS_ADDR": f"127.0.0.1:{metrics}",
             "RABBITMQ_DECLARE": "true",
+            "ACCEPTED_DIR": f"{log.parent}/accepted",
             **settings,
         }
         self._log = log

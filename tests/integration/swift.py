@@ -102,7 +102,7 @@ class Swift:
             )
             for kind in ("account", "container", "object", "proxy"):
                 self._start(kind, [f"swift-{kind}-server", f"{self._folder}/{kind}-server.conf"])
-            wait_until(self._is_up, within=30, what="Swift's S3 interface", tolerating=(httpx.TransportError,))
+            wait_until(self._is_up, within=90, what="Swift's S3 interface", tolerating=(httpx.TransportError,))
             self._stack = self._stack.pop_all()
         return self
 

@@ -11,7 +11,7 @@ import pika
 import pytest
 
 import shared.amqp.connection
-from shared.acceptance import Ready
+from shared.acceptance import PartlyPublished, Ready
 from shared.amqp.accepting import AcceptingPublisher, verify_keys
 from shared.amqp.settings import BrokerSettings
 from shared.process import Runtime
@@ -77,6 +77,39 @@ async def test_a_record_that_leads_nowhere_is_no_reason_to_refuse_a_mail(amqp: s
         assert (await asyncio.to_thread(take, amqp, "inbox"))[0] == b"{}"
         with pytest.raises(Unavailable, match="no queue is bound"):
             await publisher([Ready("nowhere", b"{}", b"{}")])
+
+
+async def test_what_was_confirmed_is_told_apart_from_what_was_not(amqp: str) -> None:
+    publisher = AcceptingPublisher(make_settings(amqp), name="test")
+    mails = [Ready("nowhere", b"1", b"r1"), Ready("inbox", b"2", b"r2"), Ready("nowhere", b"3", b"r3")]
+    async with running(publisher, Runtime("test")):
+        with pytest.raises(PartlyPublished, match="2 of 3 recipients: no queue is bound") as partly:
+            await publisher(mails)
+        assert partly.value.confirmed == [False, True, False]
+        # The record of what is on its way, and no other.
+        for queue, body in (("inbox", b"2"), ("record", b"r2")):
+            assert (await asyncio.to_thread(take, amqp, queue))[0] == body
+            assert (await asyncio.to_thread(take, amqp, queue))[0] is None
+
+
+async def test_a_full_queue_is_a_reason_to_come_again(amqp: str) -> None:
+    with closing(pika.BlockingConnection(pika.URLParameters(amqp))) as connection:
+        channel = connection.channel()
+        channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        channel.queue_bind("full", "x", "full")
+    publisher = AcceptingPublisher(make_settings(amqp), name="test")
+    async with running(publisher, Runtime("test")):
+        await publisher([Ready("full", b"1", b"{}")])
+        with pytest.raises(Unavailable, match="RabbitMQ refuses messages with the key 'full'"):
+            await publisher([Ready("full", b"2", b"{}")])
+        with pytest.raises(PartlyPublished) as partly:
+            await publisher([Ready("full", b"3", b"{}"), Ready("inbox", b"4", b"{}")])
+        assert partly.value.confirmed == [False, True]
+        # Room while we try again is enough.
+        waiting = asyncio.ensure_future(publisher([Ready("full", b"5", b"{}")]))
+        assert (await asyncio.to_thread(take, amqp, "full"))[0] == b"1"
+        await waiting
+        assert (await asyncio.to_thread(take, amqp, "full"))[0] == b"5"
 
 
 async def test_what_is_missing_at_the_first_connection_is_a_wrong_setting(amqp: str) -> None:

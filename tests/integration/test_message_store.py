@@ -17,7 +17,7 @@ from shared.settings import load
 from shared.storage.directory import DirectoryStore
 from shared.storage.keys import InvalidKey
 from shared.storage.open_store import StorageSettings, SweptStore, open_store
-from shared.storage.payloads import MissingPayload
+from shared.storage.payloads import MissingPayload, Upload
 from shared.storage.s3 import S3Store
 from shared.trouble import BadSetting, Unavailable
 from tests.integration.swift import ACCESS_KEY, SECRET_KEY, Swift
@@ -70,6 +70,13 @@ def soon() -> datetime:
     return datetime.now(UTC) + timedelta(minutes=1)
 
 
+def begun(store: SweptStore) -> Upload:
+    """An upload with something in it."""
+    upload = store.begin()
+    upload.write(b"x")
+    return upload
+
+
 async def test_what_is_stored_is_what_is_fetched(store: SweptStore) -> None:
     for number, content in enumerate([b"", b"a", bytes(range(256)) * 400, os.urandom(LARGE)]):
         await store.store(f"{KEY}-{number}", content)
@@ -99,6 +106,19 @@ async def test_keys_that_are_none(store: SweptStore) -> None:
         with pytest.raises(MissingPayload):
             await store.fetch(key)
         await store.delete(key)
+
+
+async def test_an_upload_in_pieces_is_what_is_fetched(store: SweptStore) -> None:
+    content = os.urandom(LARGE)
+    upload = store.begin()
+    for start in range(0, LARGE, 300_001):
+        upload.write(content[start : start + 300_001])
+    assert await upload.read() == content
+    await upload.commit(KEY)
+    upload.discard()
+    assert await store.fetch(KEY) == content
+    with pytest.raises(Unavailable, match="has ended"):
+        upload.write(b"x")
 
 
 async def test_the_sweep_sees_every_key_once(store: SweptStore) -> None:
@@ -236,7 +256,7 @@ asyncio.run(main())
 
 async def test_no_such_bucket_is_our_trouble(swift: Swift) -> None:
     store = S3Store(swift.bucket("never-made"))
-    for attempt in (store.store(KEY, b"x"), store.fetch(KEY)):
+    for attempt in (store.store(KEY, b"x"), store.fetch(KEY), begun(store).commit(KEY)):
         with pytest.raises(Unavailable, match=r"never-made.*NoSuchBucket"):
             await attempt
     await store.close()
@@ -244,7 +264,7 @@ async def test_no_such_bucket_is_our_trouble(swift: Swift) -> None:
 
 async def test_a_wrong_key_is_our_trouble_and_is_not_told(swift: Swift) -> None:
     store = S3Store(swift.bucket("payloads", secret_key="wrong-secret"))
-    for attempt in (store.store(KEY, b"x"), store.fetch(KEY), store.delete(KEY)):
+    for attempt in (store.store(KEY, b"x"), store.fetch(KEY), store.delete(KEY), begun(store).commit(KEY)):
         with pytest.raises(Unavailable, match="SignatureDoesNotMatch") as trouble:
             await attempt
         assert "wrong-secret" not in str(trouble.value)
@@ -255,9 +275,12 @@ async def test_nobody_listening_is_our_trouble(swift: Swift) -> None:
     bucket = swift.bucket("payloads")
     store = S3Store(type(bucket)(bucket.name, f"127.0.0.1:{free_ports(1)[0]}", ACCESS_KEY, SECRET_KEY, "us-east-1", secure=False))
     async with asyncio.timeout(10):
-        for attempt in (store.store(KEY, b"x"), store.fetch(KEY), store.delete(KEY)):
-            with pytest.raises(Unavailable, match="message store s3://payloads"):
+        for attempt in (store.store(KEY, b"x"), store.fetch(KEY), store.delete(KEY), begun(store).commit(KEY)):
+            with pytest.raises(Unavailable, match="message store s3://payloads") as trouble:
                 await attempt
+    # Said of the upload, whose URL is as good as a key.
+    assert "refused" in str(trouble.value)
+    assert "Signature" not in str(trouble.value)
     await store.close()
 
 
@@ -290,6 +313,7 @@ async def test_a_frozen_service_is_our_trouble_and_comes_back(swift: Swift) -> N
         ({"storage-url": "s3://B_", "s3-hostname": "h"}, "s3-hostname 'h', bucket 'B_'"),
         ({"storage-url": "s3://bucket", "s3-hostname": "h:x:y/z"}, "s3-hostname 'h:x:y/z'"),
         ({"storage-url": "s3://bucket", "s3-hostname": "h", "s3-access-key": "a"}, "expected both or neither"),
+        ({"storage-url": "s3://b-b", "s3-hostname": "h", "storage-spool": "/nowhere"}, "storage-spool: '/nowhere'"),
         ({"storage-policy": "out"}, "storage-policy: 'out' (from command line): this policy is not built yet"),
         ({"storage-policy": "x"}, "storage-policy: "),
         ({"storage-threshold": "-1"}, "storage-threshold: "),

@@ -19,6 +19,7 @@ from services.smtp_sender.pool_book import PoolBook
 from services.smtp_sender.settings import ServiceSettings
 from services.smtp_sender.sources import Origin, Sources
 from shared.delivery.pools import Source
+from shared.storage.snapshot import Follower
 from shared.trouble import Unavailable
 from shared.wire.message import Message
 from tests.integration.json_inbox_process import Inbox, run_inbox
@@ -49,9 +50,11 @@ def inbox(running: Inbox) -> Inbox:
 @asynccontextmanager
 async def following(**settings: Any) -> AsyncIterator[PoolBook]:
     """A book at work, as in the sender."""
-    book = PoolBook(ServiceSettings.model_validate(settings))
-    await book.load()
-    task = asyncio.ensure_future(book.follow())
+    given = ServiceSettings.model_validate(settings)
+    book = PoolBook(given)
+    follower = Follower(given, book.followed, name="smtp-sender", refresh=given.pools_refresh)
+    await follower.load()
+    task = asyncio.ensure_future(follower.follow())
     try:
         yield book
     finally:
@@ -234,8 +237,9 @@ async def test_a_row_that_cannot_be_read_keeps_the_last_pools(inbox: Inbox, tmp_
             with psycopg.connect(inbox.database) as connection:
                 connection.execute("INSERT INTO pools VALUES (%s, %s, 0, 0)", (name, document))
         inbox.http.delete("/v1/pools/bulk%2F1")
-        again = PoolBook(ServiceSettings.model_validate(settings))
-        await again.load()
+        given = ServiceSettings.model_validate(settings)
+        again = PoolBook(given)
+        await Follower(given, again.followed, name="smtp-sender", refresh=given.pools_refresh).load()
         for one in (book, again):
             assert await one.find("bulk/1")
             assert await one.find("odd") is None

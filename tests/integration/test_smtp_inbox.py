@@ -169,25 +169,40 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(inbox: Inbox, amqp: s
     ("commands", "reply"),
     [
         (["MAIL FROM:<a@example.com> SIZE=20971521"], "552 5.3.4"),
-        (["MAIL FROM:<a@example.com> RET=FULL"], "555 5.5.4"),
+        (["MAIL FROM:<a@example.com> RET=FULL"], "250 2.1.0"),
+        (["MAIL FROM:<a@example.com> HOLDFOR=60"], "555 5.5.4"),
+        (["MAIL FROM:<a@example.com> BODY=BINARYMIME"], "501 5.5.4"),
+        (["MAIL FROM:<j\u00f6rg@example.com>"], "553 5.6.7"),
+        (["MAIL FROM:<j\u00f6rg@example.com> SMTPUTF8"], "250 2.1.0"),
+        (["MAIL FROM:<a@b\u00fccher.example>"], "553 5.6.7"),
+        (["MAIL FROM:<a@xn--bcher-kva.example>"], "250 2.1.0"),
+        (["MAIL FROM:<a@example.com>", "RCPT TO:<\u7528\u6237@example.org>"], "553 5.6.7"),
+        (["MAIL FROM:<a@example.com> SMTPUTF8", "RCPT TO:<\u7528\u6237@example.org>"], "250 2.1.5"),
         (["MAIL FROM:<a@b@c>"], "553 5.1.7"),
         (["RCPT TO:<b@example.org>"], "503 5.5.1"),
         (["DATA"], "503 5.5.1"),
         (["MAIL FROM:<a@example.com>", "DATA"], "554 5.5.1"),
         (["MAIL FROM:<a@example.com>", "MAIL FROM:<a@example.com>"], "503 5.5.1"),
-        (["MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org> NOTIFY=NEVER"], "555 5.5.4"),
+        (["MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org> NOTIFY=NEVER"], "250 2.1.5"),
+        (["MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org> RRVS=x"], "555 5.5.4"),
         (["MAIL FROM:<a@example.com>", "RSET now"], "501 5.5.4"),
         (["STARTTLS"], "503 5.5.1"),
         (["AUTH PLAIN AGEAYg=="], "502 5.5.1"),
-        (["BDAT 5 LAST"], "502 5.5.1"),
+        (["EXPN staff"], "502 5.5.1"),
+        (["ETRN example.org"], "502 5.5.1"),
+        (["XCLIENT ADDR=127.0.0.1"], "502 5.5.1"),
+        (["BDAT 0 LAST"], "503 5.5.1"),
         (["FOO"], "500 5.5.1"),
         ([""], "500 5.5.1"),
         (["NOOP \0"], "500 5.5.2"),
         (["NOOP a\rb"], "500 5.5.2"),
         (["NOOP " + "x" * 506], "500 5.5.2"),
         (["NOOP " + "x" * 505], "250 2.0.0"),
-        (["RCPT TO:<" + "x" * 600 + "@example.org>"], "500 5.5.2"),
+        (["MAIL FROM:<a@example.com>", "RCPT TO:<" + "x" * 600 + "@example.org>"], "501 5.1.3"),
+        (["RCPT TO:<" + "x" * 1200 + "@example.org>"], "500 5.5.2"),
         (["VRFY b@example.org"], "252 2.5.0"),
+        (["VRFY \u7528\u6237@example.org SMTPUTF8"], "252 2.5.0"),
+        (["VRFY"], "501 5.5.4"),
         (["HELP"], "214 2.0.0"),
         (["RSET"], "250 2.0.0"),
     ],
@@ -212,7 +227,46 @@ def test_only_what_is_built_is_offered(inbox: Inbox) -> None:
     with inbox.connect() as client:
         client.reply()
         offers = [line[4:] for line in client.ask("EHLO client.example").split("\n")]
-    assert offers == ["mx.example", "PIPELINING", "SIZE 20971520", "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8"]
+    assert offers == [
+        "mx.example",
+        "PIPELINING",
+        "SIZE 20971520",
+        "ENHANCEDSTATUSCODES",
+        "8BITMIME",
+        "SMTPUTF8",
+        "DSN",
+        "CHUNKING",
+    ]
+
+
+@pytest.mark.parametrize(("parameter", "protocol"), [("", b"ESMTP"), (" BODY=8BITMIME", b"ESMTP"), (" SMTPUTF8", b"UTF8SMTP")])
+def test_headers_beyond_ascii_stay_and_our_own_says_whether_smtputf8_was_asked(
+    inbox: Inbox, amqp: str, parameter: str, protocol: bytes
+) -> None:
+    # Many write raw UTF-8 headers without SMTPUTF8. They are content: to refuse them would lose mail that others take.
+    content = "Subject: gr\u00fc\u00dfe\r\n\r\n\u7528\u6237\r\n".encode()
+    with inbox.hello() as client:
+        assert client.ask(f"MAIL FROM:<a@example.com>{parameter}").startswith("250 ")
+        client.ask("RCPT TO:<b@example.org>")
+        client.ask("DATA")
+        client.send(content + b".\r\n")
+        assert client.reply().startswith("250-2.0.0 ")
+    ((document, _),) = take_messages(amqp, "inbox")
+    received = content_of(document).removesuffix(content)
+    assert b" with " + protocol + b" id " in received
+    assert received.startswith(b"Received: ")
+
+
+def test_the_ids_of_recipients_beyond_ascii_are_told_in_utf_8(inbox: Inbox, amqp: str) -> None:
+    with inbox.hello() as client:
+        client.ask("MAIL FROM:<j\u00f6rg@b\u00fccher.example> SMTPUTF8")
+        client.ask("RCPT TO:<\u7528\u6237@example.org>")
+        client.ask("DATA")
+        client.send(CONTENT + b".\r\n")
+        lines = client.reply().split("\n")
+    ((document, _),) = take_messages(amqp, "inbox")
+    assert (document["envelope"], document["recipient"]) == ("j\u00f6rg@b\u00fccher.example", "\u7528\u6237@example.org")
+    assert lines == [f"250-2.0.0 {document['id']} for <\u7528\u6237@example.org>", "250 2.0.0 Accepted"]
 
 
 def test_a_line_that_ends_in_lf_alone_is_refused(inbox: Inbox) -> None:

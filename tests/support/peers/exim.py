@@ -1,4 +1,4 @@
-"""Debian's Exim as a private instance: MX on one port, a smarthost with one AUTH mechanism on each of three others.
+"""Debian's Exim as private instances: an MX that is also a smarthost with one AUTH mechanism on each of three ports, and a relay.
 
 The package is not installed, because it would replace Postfix: `make test` unpacks it into .run. Its program insists on the user
 Debian-exim, which exists for it alone (nss_wrapper(1)).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import grp
 import shutil
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
 USER, PASSWORD = "user@exim.example", "sécret pass"
 SIZE_LIMIT = 300_000
 
-_CONFIGURATION = """
+_COMMON = """
 exim_path = {folder}/exim
 spool_directory = {folder}/spool
 log_file_path = {folder}/log/%slog
@@ -36,15 +37,18 @@ local_interfaces = <; {host}
 daemon_smtp_ports = <; {ports}
 deliver_drop_privilege = true
 rfc1413_query_timeout = 0s
-message_size_limit = {size}
-tls_certificate = {certificate}
-tls_privatekey = {key}
-tls_advertise_hosts = *
 dsn_advertise_hosts = *
 smtputf8_advertise_hosts = *
 pipelining_advertise_hosts = *
 chunking_advertise_hosts = *
 prdr_enable = false
+"""
+
+_MX = """
+message_size_limit = {size}
+tls_certificate = {certificate}
+tls_privatekey = {key}
+tls_advertise_hosts = *
 acl_smtp_rcpt = recipients
 acl_smtp_data = contents
 
@@ -102,15 +106,23 @@ cram:
 """
 
 
-class Exim(PeerProcess):
-    """Runs unprivileged; ``mail`` is what it delivered."""
+_RELAY = """
+message_size_limit = 50M
+smtp_accept_queue_per_connection = 0
+tls_advertise_hosts =
+acl_smtp_rcpt = recipients
 
-    def __init__(self, folder: Path, certificates: Certificates) -> None:
-        super().__init__(folder)
-        self.ports = dict(zip(MECHANISMS, free_ports(len(MECHANISMS)), strict=True))
-        """AUTH mechanism to the port that offers it, and it alone."""
-        self.mail = Maildirs(folder / "mail")
-        self._certificates = certificates
+begin acl
+recipients:
+  accept hosts = 127.0.0.1
+
+begin retry
+*  *  F,1h,1s
+"""
+
+
+class _PrivateExim(PeerProcess):
+    """What all instances share: they run unprivileged."""
 
     @property
     def log(self) -> str:
@@ -132,7 +144,7 @@ class Exim(PeerProcess):
         """Write the configuration and the users it sees. Raises StackError when the package was not unpacked."""
         if not PROGRAM.exists():
             raise StackError(f"{PROGRAM} is missing: run `sh deploy/bootstrap.sh test`")
-        for name in ("spool", "log", "mail"):
+        for name in ("spool", "log"):
             make_folder(self.folder / name)
         # A checkout may be where another user cannot get.
         shutil.copy(PROGRAM, self.folder / "exim")
@@ -140,16 +152,13 @@ class Exim(PeerProcess):
         user = other_user()
         if user.pw_uid == 0:
             raise StackError("Exim refuses to run as root")
-        key = self.folder / "log" / "key.pem"
-        shutil.copy(self._certificates.key(Kind.GOOD), key)
-        shutil.copy(self._certificates.certificate(Kind.GOOD), self.folder / "certificate.pem")
-        shutil.chown(key, user.pw_uid)
         group = grp.getgrgid(user.pw_gid).gr_name
         passwd, groups, configuration = self.folder / "passwd", self.folder / "group", self.folder / "exim.conf"
         entry = f"x:{user.pw_uid}:{user.pw_gid}::/:/bin/false"
         passwd.write_text(f"root:x:0:0::/:/bin/false\n{user.pw_name}:{entry}\nDebian-exim:{entry}\n")
         groups.write_text(f"root:x:0:\n{group}:x:{user.pw_gid}:\nDebian-exim:x:{user.pw_gid}:\n")
-        configuration.write_text(self._configuration(key))
+        ports = " ; ".join(map(str, self.listens()))
+        configuration.write_text(_COMMON.format(folder=self.folder, host=self.host, ports=ports) + self.configuration())
         configuration.chmod(0o644)
         environment = {
             "LD_PRELOAD": "libnss_wrapper.so",
@@ -158,11 +167,38 @@ class Exim(PeerProcess):
         }
         return [*as_other_user(), str(self.folder / "exim"), "-C", str(configuration), "-bdf"], environment
 
-    def _configuration(self, key: Path) -> str:
-        return _CONFIGURATION.format(
+    def listens(self) -> Sequence[int]:
+        """The ports that it listens on."""
+        return [self.port]
+
+    @abstractmethod
+    def configuration(self) -> str:
+        """What the configuration has besides."""
+
+
+class Exim(_PrivateExim):
+    """The MX and smarthost; ``mail`` is what it delivered."""
+
+    def __init__(self, folder: Path, certificates: Certificates) -> None:
+        super().__init__(folder)
+        self.ports = dict(zip(MECHANISMS, free_ports(len(MECHANISMS)), strict=True))
+        """AUTH mechanism to the port that offers it, and it alone."""
+        self.mail = Maildirs(folder / "mail")
+        self._certificates = certificates
+
+    def listens(self) -> Sequence[int]:
+        """The MX's, and one per mechanism."""
+        return [self.port, *self.ports.values()]
+
+    def configuration(self) -> str:
+        """Mailboxes for everybody, and AUTH."""
+        make_folder(self.folder / "mail")
+        key = self.folder / "log" / "key.pem"
+        shutil.copy(self._certificates.key(Kind.GOOD), key)
+        shutil.copy(self._certificates.certificate(Kind.GOOD), self.folder / "certificate.pem")
+        shutil.chown(key, other_user().pw_uid)
+        return _MX.format(
             folder=self.folder,
-            host=self.host,
-            ports=" ; ".join(map(str, [self.port, *self.ports.values()])),
             port=self.port,
             plain=self.ports["PLAIN"],
             login=self.ports["LOGIN"],
@@ -173,3 +209,16 @@ class Exim(PeerProcess):
             user=USER,
             password=PASSWORD,
         )
+
+
+class RelayingExim(_PrivateExim):
+    """Takes any mail from this host and hands it to a smarthost."""
+
+    def __init__(self, folder: Path, given: str) -> None:
+        """``given``: the sections with its router and its transport, as in Exim's configuration."""
+        super().__init__(folder)
+        self.given = given
+
+    def configuration(self) -> str:
+        """One rule, and a new attempt each second."""
+        return _RELAY + self.given

@@ -19,8 +19,12 @@ def test_the_callers_settings_win_over_the_stacks_own() -> None:
         "STORAGE_URL": "s3://bucket",
         "OUTBOUND_SEAL_ADDR": "http://seal",
         "JOURNAL_DIR": "/x/.run/journal",
+        "ACCEPTED_DIR": "/x/.run/accepted",
+        "LOCALS_SNAPSHOT": "/x/.run/locals.json",
         "POOLS_SNAPSHOT": "/x/.run/pools.json",
         "ROUTER_SNAPSHOT": "/x/.run/rules.json",
+        "STOPS_SNAPSHOT": "/x/.run/stops",
+        "TOKENS_SNAPSHOT": "/x/.run/tokens.json",
     }
 
 

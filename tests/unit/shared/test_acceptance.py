@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
 
-from shared.acceptance import Acceptance, Ready, Recipient, Submission
+from shared.acceptance import (
+    Acceptance,
+    Accepted,
+    Origin,
+    PartlyPublished,
+    Ready,
+    Recipient,
+    Streamed,
+    Submission,
+    TooLate,
+    name_submission,
+)
 from shared.trouble import BrokerLost, Unavailable
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -29,6 +41,21 @@ class World:
         self.publish_fails: Exception | None = None
         self.store_takes = 0.0
         self.acceptance = Acceptance(self, self.publish, "inbox", threshold, timedelta(seconds=patience))
+
+        self.memory: dict[str, list[Accepted]] = {}
+
+    def remembering(self) -> Acceptance:
+        """The acceptance, with a memory."""
+        return replace(self.acceptance, memory=self)
+
+    def recall(self, name: str) -> Mapping[str, Accepted]:
+        return {one.recipient: one for one in self.memory.get(name, [])}
+
+    def remember(self, name: str, accepted: Sequence[Accepted]) -> None:
+        self.memory[name] = list(accepted)
+
+    def forget(self, name: str) -> None:
+        del self.memory[name]
 
     async def store(self, key: str, content: bytes) -> None:
         await asyncio.sleep(self.store_takes)
@@ -135,7 +162,7 @@ async def test_not_confirmed_is_not_accepted(error: Exception) -> None:
 async def test_too_late_to_take_responsibility() -> None:
     world = World(threshold=0, patience=0.01)
     world.store_takes = 0.05
-    with pytest.raises(Unavailable, match="data-processing-timeout"):
+    with pytest.raises(TooLate, match="data-processing-timeout"):
         await world.acceptance.accept([submission("a@b.example")])
     assert world.published == []
 
@@ -161,3 +188,132 @@ async def test_the_message_id_is_the_clients_or_ours() -> None:
     [[accepted]] = await world.acceptance.accept([submission("a@b.example", properties={"message-id": "mine"})])
     assert (accepted.message_id, world.published[0][0]["message-id"]) == ("mine", "mine")
     assert accepted.id != "mine"
+
+
+class Uploading:
+    """An upload that notes what is done to it."""
+
+    def __init__(self, world: World, content: bytes) -> None:
+        self._world = world
+        self._content = content
+
+    async def read(self) -> bytes:
+        self._world.events.append("read")
+        return self._content
+
+    async def commit(self, key: str) -> None:
+        self._world.events.append("committed")
+        self._world.stored[key] = self._content
+
+
+def streamed(world: World, *recipients: Recipient) -> Submission:
+    """Large content that is on its way to the store."""
+    head, content = CONTENT[: CONTENT.index(b"body")], CONTENT * 100
+    upload = Streamed(head, len(content), hashlib.sha256(content).hexdigest(), Uploading(world, content))
+    return replace(submission(content=b""), recipients=recipients, streamed=upload)
+
+
+async def test_streamed_content_is_committed_and_then_published() -> None:
+    world = World()
+    [[accepted]] = await world.acceptance.accept([streamed(world, Recipient("a@b.example"))], now=NOW)
+    assert world.events == ["committed", "published"]
+    [(key, content)] = world.stored.items()
+    mail, record = world.published[0]
+    assert (mail["id"], mail["key"], record["key"]) == (accepted.id, key, key)
+    assert (mail["size"], mail["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert mail["extracted"]["subject"] == "hi"
+    assert mail["return-path"] == "<rp@a.example>"
+    assert not {"mime", "mime64"} & (set(mail) | set(record))
+
+
+async def test_streamed_content_is_read_back_once_for_those_who_want_it_inline() -> None:
+    world = World()
+    recipients = [Recipient("a@b.example", is_inline=True), Recipient("c@d.example"), Recipient("e@f.example", is_inline=True)]
+    await world.acceptance.accept([streamed(world, *recipients)], now=NOW)
+    assert world.events == ["read", "committed", "published"]
+    mails = {mail["recipient"]: mail for mail, _ in world.published}
+    assert mails["a@b.example"]["mime"].encode() == mails["e@f.example"]["mime"].encode() == CONTENT * 100
+    assert "key" not in mails["a@b.example"]
+    assert mails["c@d.example"]["key"] in world.stored
+
+    only = World()
+    await only.acceptance.accept([streamed(only, Recipient("a@b.example", is_inline=True))], now=NOW)
+    assert only.events == ["read", "published"]
+
+
+async def test_what_takes_too_long_is_not_waited_for() -> None:
+    world = World(threshold=0, patience=0.05)
+    world.store_takes = 60
+    with pytest.raises(TooLate):
+        async with asyncio.timeout(10):
+            await world.acceptance.accept([submission("a@b.example")])
+    assert world.events == []
+
+
+def known(*recipients: str, client: str = "192.0.2.1", content: bytes = CONTENT) -> Submission:
+    """A submission that is known again."""
+    return replace(submission(*recipients, content=content), origin=Origin(client, hashlib.sha256(content).hexdigest()))
+
+
+async def test_the_confirmed_part_of_a_mail_is_remembered_and_not_published_again() -> None:
+    world = World()
+    acceptance = world.remembering()
+    world.publish_fails = PartlyPublished("1 of 2", [True, False, False])
+    with pytest.raises(PartlyPublished):
+        await acceptance.accept([known("a@b.example", "c@d.example", "e@f.example")], now=NOW)
+    [(name, [first])] = world.memory.items()
+    assert (name, first.recipient) == (name_submission(known()), "a@b.example")
+
+    # One more confirmed: both are remembered.
+    world.publish_fails = PartlyPublished("1 of 2", [False, True])
+    with pytest.raises(PartlyPublished):
+        await acceptance.accept([known("a@b.example", "c@d.example", "e@f.example")], now=NOW)
+    assert [one.recipient for one in world.memory[name]] == ["a@b.example", "e@f.example"]
+
+    world.publish_fails = None
+    [accepted] = await acceptance.accept([known("a@b.example", "c@d.example", "e@f.example")], now=NOW)
+    assert [one.recipient for one in accepted] == ["a@b.example", "c@d.example", "e@f.example"]
+    assert accepted[0] == first
+    [(mail, _)] = world.published
+    assert (mail["recipient"], mail["recipients-total"], mail["id"]) == ("c@d.example", 3, accepted[1].id)
+    assert world.memory == {}
+
+
+async def test_a_mail_that_was_accepted_whole_is_neither_stored_nor_published_again() -> None:
+    world = World(threshold=0)
+    acceptance = world.remembering()
+    [accepted] = await acceptance.accept([known("a@b.example", "c@d.example")], now=NOW)
+    acceptance.remember(name_submission(known()), accepted)
+    world.events.clear()
+    assert await acceptance.accept([known("a@b.example", "c@d.example")], now=NOW) == [accepted]
+    assert world.events == []
+    again = replace(streamed(world, Recipient("a@b.example")), origin=known().origin)
+    acceptance.remember(name_submission(again), accepted)
+    assert await acceptance.accept([again], now=NOW) == [[accepted[0]]]
+    assert world.events == []
+
+
+async def test_of_a_batch_each_mail_is_remembered_by_itself() -> None:
+    world = World()
+    acceptance = world.remembering()
+    world.publish_fails = PartlyPublished("2 of 4", [False, True, False, True])
+    batch = [known("a@b.example", "b@b.example", content=b"one"), submission("c@b.example"), known("d@b.example", content=b"two")]
+    with pytest.raises(PartlyPublished):
+        await acceptance.accept(batch, now=NOW)
+    assert {name: [one.recipient for one in accepted] for name, accepted in world.memory.items()} == {
+        name_submission(batch[0]): ["b@b.example"],
+        name_submission(batch[2]): ["d@b.example"],
+    }
+
+
+def test_what_makes_a_mail_another_one() -> None:
+    same = name_submission(known("a@b.example"))
+    assert same == name_submission(known("c@d.example"))
+    others = [
+        known("a@b.example", client="192.0.2.2"),
+        known("a@b.example", content=b"x"),
+        replace(known("a@b.example"), reverse_path=""),
+        replace(known("a@b.example"), channel="json"),
+    ]
+    assert len({same, *map(name_submission, others)}) == 5
+    assert name_submission(submission("a@b.example")) == ""

@@ -30,6 +30,12 @@ COMMANDS = (
     ["rules", "add"],
     ["rules", "remove"],
     ["rules", "test"],
+    *(
+        [group, command]
+        for group in ("pools", "suppressions", "pauses", "errors", "tokens")
+        for command in ("list", "add", "remove")
+    ),
+    *(["users", command] for command in ("list", "add", "remove", "verify")),
     ["redrive"],
     ["explain"],
     ["archive"],

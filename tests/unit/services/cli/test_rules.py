@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from services.cli.__main__ import call
-from services.cli.rules import build_rule
+from services.cli.rule_options import build_rule, render_rules
+from shared.delivery.rules import parse_rule
 from shared.trouble import BadSetting
 
 RULES = [
@@ -66,6 +67,90 @@ def test_a_message_file_is_read(rules: str, tmp_path: Path, capsys: pytest.Captu
     mail.write_text("From: a@example.com\nTo: a@clinic.example\n\nx")
     assert call(["rules", "test", str(mail), "--rules", rules]) == 0
     assert "goes to seal: rule clinic" in capsys.readouterr().out
+
+
+def test_what_would_be_rewritten_is_told_without_the_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite = {"smarthost": {"hostname": "relay.example", "password": "hunter2"}, "tags": ["x"], "pool": "bulk"}
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps({"name": "w", "configuration": {"outbound": ["smtp"], "rewrite": rewrite}}))
+    message = tmp_path / "m.json"
+    message.write_text(json.dumps({"recipient": "a@b.example", "tags": ["y"], "ips": ["192.0.2.1"], "mime": {"subject": "x"}}))
+    assert call(["rules", "test", "--file", str(path), str(message)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "  rule w: matches",
+        "goes to smtp: rule w",
+        '  rewritten: smarthost = {"hostname":"relay.example","password":"***"}',
+        "  rewritten: pool = bulk",
+        "  rewritten: ips = (removed)",
+        '  rewritten: tags = ["y","x"]',
+    ]
+
+
+def test_every_recipient_is_tried(rules: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = tmp_path / "m.json"
+    mime = {"from": "a@b.example", "subject": "x", "text": "x" * 100}
+    message.write_text(json.dumps({"recipients": ["a@clinic.example", "b@other.example"], "mime": mime}))
+    assert call(["rules", "test", "--rules", rules, str(message), "--channel", "json"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    big = "goes to smtp, then seal: rule big"
+    assert lines == ["to a@clinic.example:", big, "to b@other.example:", big]
+
+
+def test_a_channel_that_is_none(rules: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["rules", "test", "--rules", rules, "--to", "a@b.example", "--channel", "http"]) == 2
+    assert "--channel 'http': expected one of smtp, json, amqp, actions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "rewrite"),
+    [
+        (["tags=a", "tags=b", "ips=192.0.2.1"], {"tags": ["a", "b"], "ips": ["192.0.2.1"]}),
+        (["smarthost=relay.example"], {"smarthost": {"hostname": "relay.example"}}),
+        (["smarthost=relay.example:587"], {"smarthost": {"hostname": "relay.example", "port": 587}}),
+        (["smarthost=[2001:db8::1]:26"], {"smarthost": {"hostname": "[2001:db8::1]", "port": 26}}),
+        (["smarthost=2001:db8::1"], {"smarthost": {"hostname": "2001:db8::1"}}),
+        (["nextattempt=600", "security=required"], {"nextattempt": 600, "security": "required"}),
+        (["nextattempt=2026-03-01 12:00:00"], {"nextattempt": {"time": "2026-03-01 12:00:00"}}),
+        (['headers={"remove": "X-A"}', "pool=bulk"], {"headers": {"remove": "X-A"}, "pool": "bulk"}),
+    ],
+    ids=str,
+)
+def test_a_rewrite_from_options(options: list[str], rewrite: dict[str, object]) -> None:
+    document = build_rule("n", 0, [], "smtp", options)
+    assert document["configuration"]["rewrite"] == rewrite
+    assert parse_rule(document).rewrite == rewrite
+
+
+@pytest.mark.parametrize("option", ["tags", "colour=red", "pool=a", "headers={", "headers=[]"])
+def test_a_rewrite_of_the_wrong_form(option: str) -> None:
+    with pytest.raises(BadSetting, match="--set"):
+        build_rule("n", 0, [], "smtp", ["pool=b", option])
+
+
+@pytest.mark.parametrize(
+    "option", ["security=tls", "ips=x", "nextattempt=0", "nextattempt=99999999999999999999999", "smarthost=a:99999999"]
+)
+def test_a_rewrite_that_cannot_be_is_refused_before_it_is_stored(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["rules", "add", "n", "--outbound", "smtp", "--set", option]) == 2
+    assert f"rule: configuration.rewrite.{option.partition('=')[0]}" in capsys.readouterr().err
+
+
+def test_the_table_fits_on_a_screen() -> None:
+    rewrite = {"headers": {"append": {"X-Long": "x" * 200}}, "smarthost": {"hostname": "r.example", "password": "hunter2"}}
+    params = {"recipient_domain": [f"d{number}.example" for number in range(50)], "subject": "y" * 500}
+    long = {
+        "name": "n" * 200,
+        "priority": -(2**31),
+        "configuration": {"params": params, "outbound": ["seal", "smtp"], "rewrite": rewrite},
+    }
+    lines = render_rules([parse_rule(one) for one in (*RULES, long)], 80)
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == f"priority     {'name':24}  outbound  when all match"
+    assert " ".join(lines[1].split()).startswith("10 clinic seal recipient_domain =")
+    told = " ".join(lines)
+    assert "47 more" in told
+    assert "hunter2" not in told
+    assert "n" * 200 in "".join(line[13:37].strip() for line in lines)
 
 
 def test_a_wrong_rule_in_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

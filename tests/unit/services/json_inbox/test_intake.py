@@ -1,11 +1,13 @@
 """What is wrong with a message is said at the door, with the property's name."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from services.json_inbox.intake import Door, InvalidItem, parse_items, parse_submission
+from services.json_inbox.intake import Door, ForbiddenItem, InvalidItem, parse_items, parse_submission
 from shared.acceptance import prepare
 from shared.wire.document import WireError, parse_document
 
@@ -59,6 +61,19 @@ def message(**properties: Any) -> dict[str, Any]:
         (message(data={"name": "you"}), "data"),
         (message(**{"message-id": "a\r\nb"}), "message-id"),
         (message(**{"message-id": 5}), "message-id"),
+        (message(key="v1/x"), "key"),
+        (message(envelope="a@b.example\r\nRCPT TO:<c@d.example>"), "envelope"),
+        (message(recipient="a\x00@b.example"), "recipient"),
+        (message(headers={"append": {"X": "1\r\nBcc: c@d.example"}}), "headers.append.X"),
+        (message(headers={"prepend": {"X:\r\nY": "1"}}), "headers.prepend.X"),
+        (message(mime={"from": {"name": "A\r\nBcc: c@d.example", "address": "a@b.example"}}), "mime.from.name"),
+        (message(mime={"from": "a@b.example", "headers": {"X": "1\nY: 2"}}), "mime.headers.X"),
+        (message(mime={"from": "a@b.example", "headers": {"X\r\nY": "1"}}), "mime.headers"),
+        (message(dsn={"envid": "a\r\nb"}), "dsn.envid"),
+        (message(dsn={"orcpt": "rfc822;a\r\nb"}), "dsn.orcpt"),
+        (message(queues={"success": "x" * 256}), "queues.success"),
+        (message(priority=256), "priority"),
+        (message(priority=True), "priority"),
     ],
 )
 def test_what_is_wrong_is_named(item: Any, field: str | None) -> None:
@@ -67,6 +82,7 @@ def test_what_is_wrong_is_named(item: Any, field: str | None) -> None:
     assert caught.value.field == field
     if field is not None:
         assert caught.value.reason.startswith(field)
+    assert caught.value.reason.isprintable()
 
 
 def test_a_secret_stays_out_of_the_reason() -> None:
@@ -127,6 +143,74 @@ def test_the_null_reverse_path() -> None:
     assert parse_submission(message(envelope=""), DOOR).reverse_path == ""
     assert parse_submission(message(envelope="<>"), DOOR).reverse_path == ""
     assert parse_submission(message(envelope="me@example.org"), DOOR).reverse_path == "me@example.org"
+
+
+STORED = {"recipient": "a@b.example", "key": "mine/2026/letter"}
+
+
+def test_content_that_lies_in_the_store_already_is_named_and_not_touched() -> None:
+    submission = parse_submission(STORED | {"keepmime": True}, replace(DOOR, key_prefix="mine/"))
+    prepared = prepare(submission, NOW, 0, "inbox")
+    assert prepared.key is None
+    [ready] = prepared.mails
+    for body in (ready.mail, ready.record):
+        document = parse_document(body)
+        assert document["key"] == "mine/2026/letter"
+        # Nobody has seen the content: without a checksum the sender fetches it as a client's own.
+        assert not {"sha256", "size", "extracted", "mime", "mime64"} & set(document)
+        assert document["keepmime"] is True
+
+
+@pytest.mark.parametrize(
+    "key", ["other/x", "mine/../v1/x", "mine/", "mine", "/mine/x", "mine//x", "mine/a\x00b", 5, ["mine/x"], "mine/" + "x" * 600]
+)
+def test_a_key_that_a_client_may_not_name(key: Any) -> None:
+    with pytest.raises(InvalidItem) as caught:
+        parse_submission(STORED | {"key": key}, replace(DOOR, key_prefix="mine/"))
+    assert (caught.value.field, caught.value.status) == ("key", 422)
+
+
+@pytest.mark.parametrize(
+    ("property", "value"),
+    [
+        ("smarthost", {"hostname": "relay.example", "password": "hunter2"}),
+        ("queues", {"success": "mine"}),
+        ("queues", {}),
+        ("ips", ["192.0.2.1"]),
+        ("key", "mine/x"),
+    ],
+    ids=["smarthost", "queues", "no-queues", "ips", "key"],
+)
+def test_where_mail_goes_is_for_the_scope_route(property: str, value: Any) -> None:
+    item = {property: value, "recipient": "a@b.example"} | ({} if property == "key" else {"mime": MIME})
+    with pytest.raises(ForbiddenItem) as caught:
+        parse_submission(item, replace(DOOR, scopes=frozenset(["send"])))
+    assert (caught.value.field, caught.value.status) == (property, 403)
+    assert "'route'" in caught.value.reason
+    assert "hunter2" not in caught.value.reason
+    parse_submission(item, replace(DOOR, scopes=frozenset(["send", "route"]), key_prefix="mine/"))
+
+
+def test_the_mail_tells_which_token_brought_it() -> None:
+    [ready] = prepare(parse_submission(message(), replace(DOOR, token="shop")), NOW, 10_000, "inbox").mails
+    assert parse_document(ready.mail)["http"] == {"token": "shop", "remote-ip": "127.0.0.1"}
+
+
+def test_a_request_that_is_asked_again_makes_the_same_mails() -> None:
+    item = {
+        "recipients": ["a@b.example", "c@d.example"],
+        "mime": {"from": "a@b.example", "text": "hi", "content": "<p>hi</p>"},
+    }
+
+    def make(seed: int, index: int) -> list[bytes]:
+        door = replace(DOOR, seed=UUID(int=seed))
+        return [ready.mail for ready in prepare(parse_submission(item, door, index), NOW, 10_000, "inbox").mails]
+
+    first = make(1, 0)
+    assert make(1, 0) == first
+    ids = {parse_document(mail)["id"] for mail in [*first, *make(1, 1), *make(2, 0)]}
+    assert len(ids) == 6
+    assert len({parse_document(mail)["transaction"] for mail in [*first, *make(1, 1), *make(2, 0)]}) == 3
 
 
 def test_an_object_a_list_and_lines() -> None:

@@ -1,56 +1,30 @@
-"""Who may talk to the HTTP interface while there are no tokens."""
-
-from typing import Any
+"""Where the HTTP interface may listen."""
 
 import pytest
 
-from services.json_inbox.server import check_browser
-from services.json_inbox.settings import ServiceSettings
+from services.json_inbox.settings import ServiceSettings, check_listener
 from shared.settings import load
 from shared.trouble import BadSetting
 
-
-def scope(**headers: str) -> dict[str, Any]:
-    return {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+TLS = {"http-tls-public-key": "/etc/cert.pem", "http-tls-private-key": "/etc/key.pem"}
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"host": "127.0.0.1:8100"},
-        {"host": "localhost"},
-        {"host": "LOCALHOST:1"},
-        {"host": "[::1]:8100"},
-        {"host": "127.8.9.1"},
-        {"host": "127.0.0.1:8100", "origin": "http://127.0.0.1:8100"},
-    ],
-)
-def test_let_in(headers: dict[str, str]) -> None:
-    assert check_browser(scope(**headers)) is None
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"host": "rebound.example:8100"}, 421),
-        ({"host": "192.0.2.1"}, 421),
-        ({"host": "127.0.0.1.example"}, 421),
-        ({"host": "127.0.0.1:8100", "origin": "https://evil.example"}, 403),
-        ({"host": "127.0.0.1:8100", "origin": "http://127.0.0.1:9999"}, 403),
-        ({"host": "127.0.0.1:8100", "origin": "null"}, 403),
-    ],
-)
-def test_kept_out(headers: dict[str, str], status: int) -> None:
-    problem = check_browser(scope(**headers))
-    assert problem is not None
-    assert problem.status == status
+def check(options: dict[str, str]) -> None:
+    check_listener(load(ServiceSettings, options=options).settings)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8100", "[::]:8100", "192.0.2.1:80", "mail.example:80"])
-def test_a_listener_beyond_loopback_is_refused(address: str) -> None:
-    with pytest.raises(BadSetting, match=r"^http-listen: .*tokens are not built yet"):
-        load(ServiceSettings, options={"http-listen": address})
+def test_beyond_loopback_tokens_must_not_pass_in_the_clear(address: str) -> None:
+    with pytest.raises(BadSetting, match=r"^http-listen: .*http-tls-public-key"):
+        check({"http-listen": address})
+    check({"http-listen": address, **TLS})
+    check({"http-listen": address, "http-cleartext": "true"})
+
+
+@pytest.mark.parametrize("name", TLS)
+def test_half_a_key_pair_is_refused(name: str) -> None:
+    with pytest.raises(BadSetting, match="expected both or neither"):
+        check({name: TLS[name]})
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", ""])
@@ -60,7 +34,7 @@ def test_a_listener_without_a_port_is_refused(address: str) -> None:
 
 
 def test_loopback_is_taken() -> None:
-    assert load(ServiceSettings, options={"http-listen": "[::1]:0"}).settings.http_listen == "[::1]:0"
+    check({"http-listen": "[::1]:0"})
 
 
 def test_the_sender_of_actions_must_be_an_address() -> None:

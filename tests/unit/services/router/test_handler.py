@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from services.router.handler import Router
+from services.router.handler import REWRITTEN, TAKEN, Router
 from shared.amqp.consumer import Frame
 from shared.delivery.outcome import Keys
 from shared.delivery.rules import Rule, parse_rule
@@ -98,3 +98,44 @@ async def test_rules_that_were_never_seen() -> None:
 
     with pytest.raises(Unavailable):
         await Router(fail, Keys(), default="smtp").handle(frame(OURS))
+
+
+def rewriting(*outbound: str, **rewrite: Any) -> Rule:
+    return parse_rule({"name": "w", "configuration": {"params": {}, "outbound": list(outbound), "rewrite": rewrite}})
+
+
+async def test_a_rewritten_mail_is_written_once_and_says_nothing_else_new() -> None:
+    one = frame(OURS | {"n": 18446744073709551615, "unknown": {"a": [1.5, None]}})
+    [mail] = await route([rewriting("smtp", tags=["x"], security="required")], one)
+    assert orjson.loads(mail.body) == orjson.loads(one.body) | {"tags": ["x"], "security": "required"}
+
+
+async def test_a_rewrite_without_effect_leaves_the_body_as_it_came() -> None:
+    one = frame(OURS | {"tags": ["x"], "security": "verified"})
+    [mail] = await route([rewriting("smtp", tags=["x"], security="required")], one)
+    assert mail.body is one.body
+
+
+async def test_routed_twice_after_a_crash_it_is_the_same_mail() -> None:
+    rules = [rewriting("seal", "smtp", nextattempt=600, headers={"append": {"X-A": "1"}})]
+    one = frame(OURS)
+    assert await route(rules, one) == await route(rules, one)
+
+
+async def test_a_rule_rewrites_mail_that_names_its_strategy() -> None:
+    [mail] = await route([rewriting("seal", "smtp", security="required")], frame(OURS | {"strategy": "smtp"}))
+    document = orjson.loads(mail.body)
+    assert (mail.key, document["security"], document.get("outbound")) == ("outbox", "required", None)
+
+
+async def test_a_mail_that_says_something_impossible_goes_on_to_be_refused_by_name() -> None:
+    one = frame(OURS | {"security": "none"})
+    [mail] = await route([rewriting("smtp", security="required")], one)
+    assert mail.body is one.body
+
+
+async def test_the_name_of_the_rule_is_counted() -> None:
+    before = TAKEN.labels(rule="w")._value.get(), REWRITTEN._value.get()
+    await route([rewriting("smtp", tags=["x"])], frame(OURS))
+    await route([rewriting("smtp")], frame(OURS))
+    assert (TAKEN.labels(rule="w")._value.get(), REWRITTEN._value.get()) == (before[0] + 2, before[1] + 1)

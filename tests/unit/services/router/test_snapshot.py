@@ -9,6 +9,7 @@ import pytest
 from services.router.settings import ServiceSettings
 from services.router.snapshot import Snapshot
 from shared.delivery.rules import parse_rule
+from shared.storage.snapshot import Follower
 from shared.trouble import Unavailable
 
 RULES = [
@@ -53,14 +54,18 @@ def test_a_rule_that_cannot_be_read_keeps_the_last_rules(tmp_path: Path) -> None
     assert snapshot.items == RULES
 
 
+def follower(settings: ServiceSettings, snapshot: Snapshot) -> Follower:
+    return Follower(settings, [snapshot], name="router", refresh=settings.router_refresh)
+
+
 async def test_without_postgres_the_last_snapshot_counts(tmp_path: Path) -> None:
     path = tmp_path / "rules.json"
     settings = ServiceSettings(db_uri="postgresql://nobody@127.0.0.1:1/nothing", router_snapshot=path)
     held = Snapshot(settings)
-    await held.load()
+    await follower(settings, held).load()
     with pytest.raises(Unavailable):
         _ = held.items
     Snapshot(settings).write(RULES)
     going_on = Snapshot(settings)
-    await going_on.load()
+    await follower(settings, going_on).load()
     assert going_on.items == RULES

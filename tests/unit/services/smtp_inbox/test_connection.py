@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.smtp_inbox.chunking import ChunkReader
 from services.smtp_inbox.connection import HIGH_WATER, RATE_WINDOW, Connection, Gone, LineTooLong
-from services.smtp_inbox.content import BareNewlines, ContentReader
+from services.smtp_inbox.content import ContentReader
+from services.smtp_inbox.keeping import BareNewlines, ContentKeeper
 from tests.support.waiting import until
 
 
@@ -33,7 +35,7 @@ async def pair() -> AsyncIterator[tuple[Listening, socket.socket]]:
 
 
 def reader() -> ContentReader:
-    return ContentReader(b"", limit=10_000_000, bare=BareNewlines.REFUSE)
+    return ContentReader(ContentKeeper(b"", limit=10_000_000, bare=BareNewlines.REFUSE))
 
 
 async def test_lines_come_one_by_one_and_the_replies_of_a_group_together(pair: tuple[Listening, socket.socket]) -> None:
@@ -117,9 +119,28 @@ async def test_the_rate_of_content_is_measured_over_each_window(
     reading.cancel()
 
 
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["more to come", "dropped"])
+async def test_the_rate_of_content_in_chunks_is_measured_over_the_pauses(
+    pair: tuple[Listening, socket.socket], is_forgotten: bool
+) -> None:
+    connection, client = pair
+    chunks = ChunkReader(None)
+    began = time.monotonic()
+    for _ in range(3):
+        chunks.left = 100
+        client.send(b"x" * 100)
+        await connection.read_content(chunks, 300, goes_on=True)
+    assert chunks.received == 300
+    if is_forgotten:
+        connection.forget_content()
+    connection.check_clock(began + RATE_WINDOW + 5, 500)
+    assert connection.is_gone is not is_forgotten
+
+
 async def test_a_client_that_does_not_read_is_waited_for_and_then_cut(pair: tuple[Listening, socket.socket]) -> None:
     connection, _ = pair
-    connection.reply("250 " + "x" * 5_000_000)
+    for _ in range(10_000):
+        connection.reply("250-" + "x" * 500)
     flushing = asyncio.ensure_future(connection.flush())
     await until(lambda: connection.deadline is not None)
     assert not flushing.done()
@@ -128,3 +149,47 @@ async def test_a_client_that_does_not_read_is_waited_for_and_then_cut(pair: tupl
         await flushing
     connection.check_clock(time.monotonic() + 311, 500)
     await until(lambda: connection.transport is None or connection.transport.is_closing())
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("250 " + "x" * 506, "250 " + "x" * 506),
+        ("250 " + "x" * 600, "250 " + "x" * 506),
+        ("250 " + "\u00fc" * 300, "250 " + "\u00fc" * 253),
+        ("250 x" + "\u00fc" * 300, "250 x" + "\u00fc" * 252),
+    ],
+    ids=["the longest", "too long", "two octets a character", "cut between characters"],
+)
+async def test_no_line_of_a_reply_is_longer_than_512_octets(pair: tuple[Listening, socket.socket], text: str, line: str) -> None:
+    connection, client = pair
+    connection.reply(text)
+    await connection.flush()
+    assert client.recv(1000) == line.encode() + b"\r\n"
+
+
+@pytest.mark.parametrize("early", [b"", b"EHLO x\r\n"], ids=["silent", "early"])
+async def test_who_talks_before_the_greeting_is_heard_at_once(pair: tuple[Listening, socket.socket], early: bytes) -> None:
+    connection, client = pair
+    if early:
+        client.send(early)
+    assert await connection.hear_early(0) == early
+    assert await connection.hear_early(0.01) == early
+
+
+async def test_who_talks_while_we_wait_ends_the_wait(pair: tuple[Listening, socket.socket]) -> None:
+    connection, client = pair
+    hearing = asyncio.ensure_future(connection.hear_early(300))
+    await until(lambda: connection._waiter is not None)
+    client.send(b"EHLO x\r\n")
+    assert await asyncio.wait_for(hearing, 5) == b"EHLO x\r\n"
+
+
+async def test_who_leaves_while_we_wait_ends_the_wait(pair: tuple[Listening, socket.socket]) -> None:
+    connection, client = pair
+    hearing = asyncio.ensure_future(connection.hear_early(300))
+    await until(lambda: connection._waiter is not None)
+    connection.hang_up("421 4.3.2 Going down, come again")
+    with pytest.raises(Gone):
+        await asyncio.wait_for(hearing, 5)
+    assert client.recv(100).startswith(b"421 ")

@@ -2,8 +2,81 @@
 
 import pytest
 
-from services.smtp_inbox.relay import parse_relay_policy
+from services.smtp_inbox.arguments import Refusal, parse_rcpt
+from services.smtp_inbox.relay import decide_recipient, parse_relay_policy
+from shared.delivery.local_patterns import index_patterns, parse_local_pattern
+from shared.mail.address import parse_mailbox
 from shared.trouble import BadSetting
+
+RANGE = ["192.0.2.0/24"]
+LOCAL = index_patterns(
+    map(
+        parse_local_pattern,
+        ["local.example", "*.sub.example", "bounce-*@other.example", "/(a|b)@third\\.example/", "c@fourth.example"],
+    )
+)
+ROUTED = "550 5.7.1 No routing by local parts"
+NO_RELAY = "550 5.7.1 No relay for you"
+RELAY_TABLE = [
+    # forward-path, reply to a stranger, reply to a client that may relay ("": accepted; None: no such path, whoever asks)
+    ("a@local.example", "", ""),
+    ("A@LOCAL.Example", "", ""),
+    ('"a b"@local.example', "", ""),
+    ("a@x.sub.example", "", ""),
+    ("bounce-1@other.example", "", ""),
+    ("b@third.example", "", ""),
+    ("C@fourth.example", "", ""),
+    ("a@foreign.example", NO_RELAY, ""),
+    ("a@sub.example", NO_RELAY, ""),
+    ("a@local.example.foreign.example", NO_RELAY, ""),
+    ("a@notlocal.example", NO_RELAY, ""),
+    ("bounce@other.example", NO_RELAY, ""),
+    ("d@fourth.example", NO_RELAY, ""),
+    ("xa@third.example", NO_RELAY, ""),
+    ('"a@local.example"@foreign.example', NO_RELAY, ""),
+    ("a%local.example@foreign.example", NO_RELAY, ""),
+    ("local.example!a@foreign.example", NO_RELAY, ""),
+    ("a%foreign.example@local.example", ROUTED, ""),
+    ('"a%foreign.example"@local.example', ROUTED, ""),
+    ('"a@foreign.example"@local.example', ROUTED, ""),
+    ('"a\\@foreign.example"@local.example', ROUTED, ""),
+    ("foreign.example!a@local.example", ROUTED, ""),
+    ("bounce-a%foreign.example@other.example", ROUTED, ""),
+    ("a@[192.0.2.1]", NO_RELAY, ""),
+    ("a@[127.0.0.1]", NO_RELAY, ""),
+    ("a@[IPv6:::1]", NO_RELAY, ""),
+    ("a%foreign.example@[127.0.0.1]", NO_RELAY, ""),
+    ("a@localhost", NO_RELAY, ""),
+    ("@local.example:a@foreign.example", None, None),
+    ("@foreign.example:a@local.example", None, None),
+    ("a@foreign.example@local.example", None, None),
+    ("a@local.example@foreign.example", None, None),
+    ("a@foreign.example, b@local.example", None, None),
+    ("a(@foreign.example)@local.example", None, None),
+    ("a@local.example(foreign.example)", None, None),
+    ("a@", None, None),
+    ("a", None, None),
+    ("postmaster", None, None),
+    ("", None, None),
+]
+"""The forms by which open relays are looked for."""
+
+
+@pytest.mark.parametrize("client", ["192.0.2.9", "198.51.100.9", "2001:db8::1", "127.0.0.1"])
+@pytest.mark.parametrize("user", [None, "", "jane"], ids=["no user", "empty user", "user"])
+@pytest.mark.parametrize(("path", "to_stranger", "to_trusted"), RELAY_TABLE, ids=[row[0] for row in RELAY_TABLE])
+def test_the_relay_table(path: str, to_stranger: str | None, to_trusted: str | None, user: str | None, client: str) -> None:
+    may_relay = client == "192.0.2.9" or user == "jane"
+    assert parse_relay_policy(RANGE).may_relay(client, user) is may_relay
+    if to_stranger is None:
+        with pytest.raises(Refusal, match=r"5[05]\d 5\.[15]\.\d "):
+            parse_rcpt(f"TO:<{path}>", extended=True, smtputf8=True)
+        return
+    rcpt = parse_rcpt(f"TO:<{path}>", extended=True, smtputf8=True)
+    is_local = LOCAL.hold(parse_mailbox(rcpt.recipient))
+    reply = decide_recipient(may_relay=may_relay, is_local=is_local, is_routed=rcpt.is_routed)
+    assert reply == (to_trusted if may_relay else to_stranger)
+    assert rcpt.recipient == path
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ from services.smtp_inbox.settings import Listener, ServiceSettings, check, parse
 from shared.settings import load
 from shared.trouble import BadSetting
 
+AUTH = {"inbound_smtp_auth": "/users"}
+TLS = {"inbound_smtp_tls": "true"}
+
 
 def settings(**options: str) -> ServiceSettings:
     return load(ServiceSettings, options=options).settings
@@ -30,23 +33,49 @@ def test_a_list_of_listeners() -> None:
     assert parse_listeners(chosen) == [Listener("0.0.0.0", 25, False), Listener("::1", 465, True)]
 
 
+def test_the_four_kinds_of_listeners_are_written_as_they_are_read() -> None:
+    urls = ["relay://127.0.0.1:1", "smtps://[::1]:2", "submission://127.0.0.1:3", "submissions://127.0.0.1:4"]
+    chosen = settings(inbound_smtp_listen=",".join(urls), **AUTH, **TLS)
+    check(chosen)
+    listeners = parse_listeners(chosen)
+    assert [(one.is_tls, one.needs_auth) for one in listeners] == [(False, False), (True, False), (False, True), (True, True)]
+    assert [one.url for one in listeners] == urls
+
+
+def test_with_auth_there_may_be_listeners_beyond_loopback() -> None:
+    check(settings(inbound_smtp_listen="relay://0.0.0.0:25,submission://0.0.0.0:587", **AUTH, **TLS))
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"inbound_smtp_auth": "file:///users"}, "inbound-smtp-auth: 'file:///users': not built yet"),
-        ({"local_domains": "example.com"}, "local-domains: .* not built yet"),
-        ({"local_addresses": "a@example.com"}, "local-addresses: .* not built yet"),
-        ({"rabbitmq_local": "local"}, "rabbitmq-local: 'local': not built yet"),
-        ({"rabbitmq_refused": "refused"}, "rabbitmq-refused: 'refused': not built yet"),
+        (
+            {"inbound_smtp_auth": "/users"},
+            "inbound-smtp-tls: expected true, because of inbound-smtp-auth: there is no AUTH without",
+        ),
+        ({"inbound_smtp_auth": "ldap://u:secret@x", **TLS}, r"inbound-smtp-auth: 'ldap://u:\*{8}@x': expected the path"),
         ({"rabbitmq_inbox": ""}, "rabbitmq-inbox, rabbitmq-record: expected a routing key"),
-        ({"inbound_smtp_listen": "submission://127.0.0.1:587"}, "submission needs AUTH, which is not built yet"),
-        ({"inbound_smtp_listen": "127.0.0.1:25"}, "expected relay://host:port"),
+        (
+            {"inbound_smtp_listen": "submission://127.0.0.1:587", **TLS},
+            "inbound-smtp-auth: expected a users file .* submission://127",
+        ),
+        (
+            {"inbound_smtp_listen": "submissions://[::1]:465", **TLS},
+            r"inbound-smtp-auth: .* because of submissions://\[::1\]:465",
+        ),
+        ({"inbound_smtp_listen": "submission://127.0.0.1:587", **AUTH}, "inbound-smtp-tls: expected true, because of submission"),
+        ({"inbound_smtp_listen": "127.0.0.1:25"}, "expected relay, smtps, submission, submissions and ://host:port"),
+        ({"inbound_smtp_listen": "smtp://127.0.0.1:25"}, "expected relay, smtps, submission, submissions and ://host:port"),
         ({"inbound_smtp_listen": "relay://127.0.0.1"}, "inbound-smtp-listen: '127.0.0.1': expected host:port"),
         ({"inbound_smtp_listen": "relay://:25"}, "expected a host"),
         ({"inbound_smtp_listen": "relay://0.0.0.0:25"}, "smtp-range: holds no client beyond loopback"),
         ({"inbound_smtp_host": "192.0.2.1"}, "smtp-range: holds no client beyond loopback"),
         ({"inbound_smtp_host": "192.0.2.1", "smtp_range": ""}, "smtp-range: holds no client beyond loopback"),
+        ({"inbound_smtp_listen": "relay://127.0.0.1:1,relay://[::]:25"}, r"beyond loopback, but relay://\[::\]:25 listens"),
         ({"smtp_range": "0.0.0.0/0"}, "smtp-range: holds half of the Internet"),
+        ({"smtp_range": "0.0.0.0/0", **AUTH, **TLS}, "smtp-range: holds half of the Internet"),
+        ({"inbound_smtp_proxy_from": "::/0"}, "inbound-smtp-proxy-from: holds half of the Internet"),
+        ({"inbound_smtp_proxy_from": "proxy.example"}, "inbound-smtp-proxy-from: 'proxy.example': expected a CIDR"),
         ({"inbound_smtp_listen": "smtps://127.0.0.1:465"}, "inbound-smtp-tls: expected true"),
     ],
 )

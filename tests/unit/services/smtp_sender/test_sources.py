@@ -293,7 +293,5 @@ async def test_a_file_that_changes(tmp_path: Path) -> None:
 
 async def test_no_pools_at_all() -> None:
     book = PoolBook(ServiceSettings())
-    await book.load()
-    await book.follow()
     book.reload()
-    assert (await book.find("x"), book.count) == (None, 0)
+    assert (await book.find("x"), book.count, book.followed) == (None, 0, [])

@@ -146,6 +146,17 @@ def test_what_a_client_may_not_say(parameter: str) -> None:
         decode_original_recipient(parameter)
 
 
+def test_an_international_address_in_octets_as_postfix_writes_it() -> None:
+    assert decode_original_recipient("rfc822;gr+C3+BCn+2Blist@x.example") == "utf-8;grün+list@x.example"
+    assert decode_original_recipient("rfc822;gruen+2Blist@x.example") == "rfc822;gruen+list@x.example"
+
+
+@pytest.mark.parametrize("broken", ["rfc822;gr+C3n@x.example", "rfc822;gr+C2+85n@x.example", "rfc822;gr+c3+bcn@x.example"])
+def test_octets_that_are_no_address(broken: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|can't decode"):
+        decode_original_recipient(broken)
+
+
 PRINTABLE = st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint=126), min_size=1, max_size=30)
 WIDE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=30)
 

@@ -82,6 +82,48 @@ def test_everything() -> None:
     assert [file.get_payload(decode=True) for file in files] == [b"\x00\xff" * 500, b"a;b\n", b""]
 
 
+def test_images_of_the_html_travel_with_it() -> None:
+    message = read(
+        LEAST
+        | {
+            "text": "hi",
+            "content": '<img src="cid:logo"><img src="cid:b@x.example">',
+            "attachments": [
+                {"data": base64.b64encode(b"file").decode(), "name": "a.pdf"},
+                {"data": base64.b64encode(b"\x89PNG").decode(), "name": "Löwe.png", "content-id": "logo"},
+                {"data": base64.b64encode(b"GIF8").decode(), "type": "image/gif", "content-id": "<b@x.example>"},
+            ],
+        }
+    )
+    assert message.get_content_type() == "multipart/mixed"
+    alternative, file = message.iter_parts()
+    assert (file.get_filename(), file.get_content_disposition(), file.get_payload(decode=True)) == (
+        "a.pdf",
+        "attachment",
+        b"file",
+    )
+    assert isinstance(alternative, EmailMessage)
+    text, related = alternative.iter_parts()
+    assert text.get_content() == "hi\n"
+    assert (related.get_content_type(), related.get_param("type")) == ("multipart/related", "text/html")
+    assert isinstance(related, EmailMessage)
+    html, *images = related.iter_parts()
+    assert html.get_content_type() == "text/html"
+    assert [(image["Content-ID"], image.get_content_type(), image.get_content_disposition()) for image in images] == [
+        ("<logo>", "image/png", "inline"),
+        ("<b@x.example>", "image/gif", "inline"),
+    ]
+    assert [image.get_filename() for image in images] == ["Löwe.png", None]
+    assert [image.get_payload(decode=True) for image in images] == [b"\x89PNG", b"GIF8"]
+
+
+def test_images_alone_need_no_mixed_part() -> None:
+    image = {"data": "YQ==", "type": "image/png", "content-id": "logo"}
+    message = read(LEAST | {"content": "<p>hi</p>", "attachments": [image]})
+    assert message.get_content_type() == "multipart/alternative"
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "multipart/related"]
+
+
 def test_text_alone_is_one_part() -> None:
     message = read(LEAST | {"text": "hello"})
     assert message.get_content_type() == "text/plain"
@@ -122,6 +164,7 @@ def test_a_local_part_beyond_ascii_needs_smtputf8() -> None:
     assert b"To: j\xc3\xb6rg@xn--bcher-kva.example\r\n" in content
 
 
+IMAGE: dict[str, Any] = {"data": "YQ==", "type": "image/png", "content-id": "a"}
 PERSON: dict[str, Any] = {"name": "A", "address": "a@b.de"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({}, "mime.from: missing"),
@@ -172,6 +215,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"from": "a@b.de", "attachments": [{"data": "YQ==", "type": "a/b\r\nX: y"}]}, "mime.attachments[0].type: "),
     ({"from": "a@b.de", "attachments": [{"data": "YQ==", "type": "message/rfc822"}]}, "mime.attachments[0].type: "),
     ({"from": "a@b.de", "attachments": [{"data": "YQ==", "name": "a\r\nX: y"}]}, "mime.attachments[0].name: "),
+    ({"from": "a@b.de", "attachments": [IMAGE]}, "mime.attachments[0].content-id: there is no HTML"),
+    ({"from": "a@b.de", "content": "x", "attachments": [IMAGE, IMAGE]}, "mime.attachments[1].content-id: 'a': another"),
+    ({"from": "a@b.de", "content": "x", "attachments": [IMAGE | {"content-id": 5}]}, "mime.attachments[0].content-id: 5"),
+    (
+        {"from": "a@b.de", "content": "x", "attachments": [IMAGE | {"content-id": "a>\r\nX: y"}]},
+        "mime.attachments[0].content-id: 'a>\\r\\nX: y': expected an id",
+    ),
     ({"from": "a@b.de", "font": "x"}, "mime.font: not a property of structured mail"),
 ]
 
