@@ -95,6 +95,6 @@ def when_closed(owner: Any, callback: Callable[[str], None]) -> None:
 
     def closed(future: "asyncio.Future[Any]") -> None:
         error = None if future.cancelled() else future.exception()
-        callback(str(error) if error else "closed")
+        callback(str(error or "") or "closed")
 
     owner.closing.add_done_callback(closed)

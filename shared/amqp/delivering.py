@@ -20,7 +20,7 @@ from shared.delivery.outcome import Keys, Outcome, check_queues, conclude, hand_
 from shared.delivery.patterns import Patterns
 from shared.delivery.schedule import decide_schedule
 from shared.delivery.settings import RetrySettings
-from shared.delivery.stops import NO_STOPS, Forced, Paused, Stop, Stops, Suppressed, find_stop
+from shared.delivery.stops import NO_STOPS, Forced, Paused, Stop, Stops, Suppressed, find_stop, is_stop
 from shared.delivery.verdict import Failed, Retry, Sent
 from shared.delivery.waiting import render_wait
 from shared.log import get_logger
@@ -104,9 +104,10 @@ class Delivering:
                 raise Unavailable("this process is being stopped")
             if isinstance(stop, Suppressed | Forced):
                 (SUPPRESSED if isinstance(stop, Suppressed) else FORCED).inc()
-                # No other strategy takes what somebody has stopped.
-                instructions = replace(instructions, outbound=())
             finished = await self.once.make(frame, message, known, partial(self._attempt, message, instructions, stop))
+        if is_stop(finished.attempt):
+            # No other strategy takes what somebody has stopped; nor when the journal tells it, after its process died.
+            instructions = replace(instructions, outbound=())
         outcome = conclude(
             message,
             finished.attempt,
