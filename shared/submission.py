@@ -179,14 +179,15 @@ def prepare(
 
 def _describe(submission: Submission, extracted: Mapping[str, Any], measures: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """What the messages of all recipients say."""
+    moment = render_time(now)
     return {
         **_strip(submission.properties),
         "envelope": submission.reverse_path,
         "transaction": submission.transaction,
         "recipients-total": len(submission.recipients),
         "channel": submission.channel,
-        "received": render_time(now),
-        "seen": render_time(now),
+        "received": moment,
+        "seen": moment,
         "hostname": submission.hostname,
         **measures,
         "return-path": _first(extracted["headers"].get("return-path")) or submission.reverse_path,

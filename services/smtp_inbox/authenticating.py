@@ -87,10 +87,13 @@ async def _read_response(conversation: "Conversation", initial: str, challenge: 
     conversation.reply(f"334 {base64.b64encode(challenge.encode()).decode()}")
     try:
         line = await conversation.read_line(MAX_LINE, conversation.settings.inbound_smtp_command_timeout.total_seconds())
-    except LineTooLong:
+    except LineTooLong as error:
+        if not error.ends_in_crlf:
+            conversation.end(TOO_LONG)
         raise Refusal(TOO_LONG) from None
     if not line.endswith(b"\r\n"):
-        raise Refusal("501 5.5.2 A line ends in CRLF")
+        # As with commands: what stands behind it is not run.
+        conversation.end("501 5.5.2 A line ends in CRLF")
     if line == b"*\r\n":
         raise Refusal("501 5.7.0 Authentication cancelled")
     return decode(line[:-2])

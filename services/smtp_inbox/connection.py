@@ -36,10 +36,11 @@ class Gone(Exception):
 class LineTooLong(Exception):
     """A command line beyond the limit; it was thrown away up to its end."""
 
-    def __init__(self, start: bytes) -> None:
+    def __init__(self, start: bytes, *, ends_in_crlf: bool) -> None:
         """``start``: its first octets, for the verb."""
         super().__init__()
         self.start = start
+        self.ends_in_crlf = ends_in_crlf
 
 
 class Reader(Protocol):
@@ -154,10 +155,11 @@ class Connection(SMTP):
     async def read_line(self, limit: int, timeout: float) -> bytes:
         """The next line with its LF; replies go out before we wait. Raises Gone, or LineTooLong above ``limit`` octets."""
         self.deadline = time.monotonic() + timeout
-        start = b""
+        start = last = b""
         while (end := self._buffer.find(b"\n", self._searched)) < 0:
             if len(self._buffer) > limit:
                 start = start or bytes(self._buffer[:8])
+                last = bytes(self._buffer[-1:])
                 self._buffer.clear()
             self._searched = len(self._buffer)
             await self._wait_for_input()
@@ -165,7 +167,7 @@ class Connection(SMTP):
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         if start or len(line) > limit:
-            raise LineTooLong(start or line[:8])
+            raise LineTooLong(start or line[:8], ends_in_crlf=(last + line).endswith(b"\r\n"))
         return line
 
     async def read_content(self, reader: Reader, timeout: float, *, goes_on: bool = False) -> None:

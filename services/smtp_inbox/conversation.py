@@ -24,6 +24,8 @@ log = get_logger()
 
 HTTP_VERBS = frozenset([b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"PRI"])
 """A browser that was led to our port by a page speaks like this, and its next lines may be SMTP."""
+PATIENT_COMMANDS = 50
+"""Commands after which other clients get a turn."""
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -62,6 +64,8 @@ class Conversation(Connection):
         """As whom the client has authenticated."""
         self.client = ""
         """IP address."""
+        self._relays: tuple[str | None, bool] | None = None
+        """User, and whether it may relay: asked for several times a mail."""
         self.transaction = Transaction()
         self.errors = 0
         self.junk = 0
@@ -132,7 +136,9 @@ class Conversation(Connection):
                 self.end(refusal)
             await self._greet()
             while True:
-                await self._next_command()
+                for _ in range(PATIENT_COMMANDS):
+                    await self._next_command()
+                await self._give_way()
         except Gone:
             pass
         except Exception:
@@ -152,6 +158,12 @@ class Conversation(Connection):
             self.end("554 5.5.0 You talk before you are greeted")
         self.reply(f"220 {self.door.hostname} ESMTP mailwarren")
 
+    async def _give_way(self) -> None:
+        """Thousands of commands may be there already, and reading them waits for nothing. Raises Gone."""
+        await asyncio.sleep(0)
+        if self.is_gone:
+            raise Gone
+
     def _drop_http(self, verb: bytes) -> None:
         """Raises Gone when it is a verb of HTTP."""
         if verb.upper() in HTTP_VERBS:
@@ -166,7 +178,10 @@ class Conversation(Connection):
             self.unread = None
         except LineTooLong as error:
             name = error.start.partition(b" ")[0].upper().decode("ascii", "replace")
-            self._refuse_line(TOO_LONG if name == "AUTH" else "500 5.5.2 Line too long", COMMANDS.get(name))
+            text = TOO_LONG if name == "AUTH" else "500 5.5.2 Line too long"
+            if not error.ends_in_crlf:
+                self.end(text)
+            self._refuse_line(text, COMMANDS.get(name))
             return
         verb, _, argument = line.rstrip(b"\r\n").partition(b" ")
         name = verb.upper().decode("ascii", "replace")
@@ -176,7 +191,10 @@ class Conversation(Connection):
             # A proxy that is not in inbound-smtp-proxy-from (version 1, or the second line of version 2): what follows is its client's,
             # who must not be taken for the proxy.
             self.end("500 5.5.1 No such command")
-        if not line.endswith(b"\r\n") or _CONTROL.search(line, 0, len(line) - 2):
+        if not line.endswith(b"\r\n"):
+            # What stands behind an LF alone may have been a part of the argument to whoever sent it: it is never run as a command.
+            self.end("500 5.5.2 A line ends in CRLF and has no other control characters")
+        if _CONTROL.search(line, 0, len(line) - 2):
             self._refuse_line("500 5.5.2 A line ends in CRLF and has no other control characters", command)
         elif command is None:
             self.count_junk()
@@ -235,7 +253,9 @@ class Conversation(Connection):
     @property
     def may_relay(self) -> bool:
         """Whether the client may send to everybody."""
-        return self.door.policy.may_relay(self.client, self.user)
+        if self._relays is None or self._relays[0] != self.user:
+            self._relays = self.user, self.door.policy.may_relay(self.client, self.user)
+        return self._relays[1]
 
     @property
     def said(self) -> Session:

@@ -63,6 +63,8 @@ class LocalRecipients:
         """Is this recipient, an address as RCPT gave it, local?"""
         if self._clock() - self._looked >= LOOK_EVERY:
             self.reload()
+        if not self._own[0] and (self._table is None or not self._table.known):
+            return False
         try:
             mailbox = parse_mailbox(recipient)
         except InvalidAddress:

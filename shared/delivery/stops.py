@@ -138,6 +138,13 @@ def find_stop(message: Message, instructions: Instructions, stops: Stops, now: d
     return None
 
 
+def is_stop(attempt: Attempt) -> bool:
+    """Is this what is told of a suppression or a forced error? An attempt that we end ourselves with PROCESS/ERROR has no code."""
+    if attempt.state is State.SUPPRESSION:
+        return True
+    return attempt.state is State.PROCESS and attempt.result is Result.ERROR and attempt.code is not None
+
+
 def parse_pause(document: Mapping[str, Any]) -> Pause:
     """A pause from ``{"name", "destination", "tag", "pool", "reason", "expires"}``.
 

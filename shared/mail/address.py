@@ -188,7 +188,8 @@ def _to_a_labels(domain: str) -> str:
         # Case and composition are folded, nothing else: mapping more (UTS 46) would make one domain of two that look different.
         return idna.encode(unicodedata.normalize("NFC", domain.lower()), std3_rules=True).decode("ascii")
     except (idna.IDNAError, UnicodeError) as error:
-        _refuse(f"the domain is no internationalized domain name ({error})", domain)
+        # The library's sentence has the domain in it.
+        _refuse(f"the domain is no internationalized domain name ({ascii(str(error))[1:-1]})", domain)
 
 
 def _check_name(name: str, shown: str) -> None:

@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from shared.mail.headers import cut_section
 
@@ -53,8 +54,13 @@ def render_received(
     if recipient and len(recipient) <= _MAX_FOR and (utf8 or recipient.isascii()) and not _CONTROL.search(recipient):
         lines.append(f"for <{recipient}>")
     lines[-1] += ";"
-    lines.append(format_datetime(now))
+    lines.append(_render_date(now.replace(microsecond=0)))
     return ("Received: " + "\r\n\t".join(lines) + "\r\n").encode()
+
+
+@lru_cache(maxsize=4)
+def _render_date(now: datetime) -> str:
+    return format_datetime(now)
 
 
 def count_received(content: bytes) -> int:

@@ -70,33 +70,26 @@ class AcceptedBefore:
         if self._is_empty():
             return {}
         self._sweep()
-        path = self._folder / name
-        try:
-            with path.open("rb") as file:
-                if time.time() - os.fstat(file.fileno()).st_mtime > MAX_AGE:
-                    return {}
-                accepted = parse_accepted(file.read())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            log.error("what was accepted before cannot be read", file=str(path), reason=str(error))
-            return {}
-        REPEATED.inc(len(accepted))
-        log.info("mail came again, and is not sent twice", ids=[one.id for one in accepted])
+        accepted = self._read(name)
+        if accepted:
+            REPEATED.inc(len(accepted))
+            log.info("mail came again, and is not sent twice", ids=[one.id for one in accepted])
         return {one.recipient: one for one in accepted}
 
     def remember(self, name: str, accepted: Sequence[Accepted]) -> None:
-        """These recipients of the mail ``name`` were confirmed, and its client does not know it."""
+        """These recipients of the mail ``name`` were confirmed, and its client does not know it; nor those remembered before."""
         self._sweep()
         if self._files >= MAX_FILES:
             log.error("too many mails to remember: this one may arrive twice", limit=MAX_FILES, folder=str(self._folder))
             return
+        # The same mail may come in several transactions, each with a part of its recipients.
+        merged = {one.recipient: one for one in (*self._read(name), *accepted)}
         temporary = self._folder / f".{name}.{os.getpid()}"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "wb") as file:
-                file.write(render_accepted(accepted))
+                file.write(render_accepted(list(merged.values())))
             os.replace(temporary, self._folder / name)
         except OSError as error:
             log.error("what was accepted cannot be remembered: the mail may arrive twice", reason=error.strerror or str(error))
@@ -110,6 +103,19 @@ class AcceptedBefore:
         """The client is told now."""
         with suppress(OSError):
             os.unlink(self._folder / name)
+
+    def _read(self, name: str) -> list[Accepted]:
+        path = self._folder / name
+        try:
+            with path.open("rb") as file:
+                if time.time() - os.fstat(file.fileno()).st_mtime > MAX_AGE:
+                    return []
+                return parse_accepted(file.read())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except (OSError, ValueError) as error:
+            log.error("what was accepted before cannot be read", file=str(path), reason=str(error))
+            return []
 
     def _is_empty(self) -> bool:
         try:

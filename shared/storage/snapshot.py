@@ -252,10 +252,13 @@ def join_names(one: Set[str] | None, other: Set[str] | None) -> Set[str] | None:
 
 
 def replace_file(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file in one step: a crash leaves the old one or the new one. Raises OSError."""
+    """Write a file in one step: a crash leaves the old one or the new one. Nobody else may read it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        # Rules may hold the passwords of smarthosts; a file that a crash left keeps the mode that it had.
+        os.fchmod(handle, 0o600)
         file.writelines(chunks)
         file.flush()
         os.fsync(file.fileno())

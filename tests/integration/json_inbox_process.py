@@ -39,6 +39,7 @@ def settings_of(address: str, database: str, store: Path) -> dict[str, str]:
         "HTTP_PUBLIC_HOSTNAME": "inbox.example",
         "ACTIONS_SENDER": "actions@example.org",
         "HOLD_TIME": "0.2",
+        "ACCEPTED_DIR": str(store.with_name(f"{store.name}-accepted")),
         "TOKENS_SNAPSHOT": str(store.with_name(f"{store.name}-tokens.json")),
     }
 

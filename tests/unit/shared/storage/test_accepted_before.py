@@ -33,6 +33,17 @@ def test_what_is_remembered_is_known_to_all_processes_until_it_is_forgotten(tmp_
     one.forget(NAME)
 
 
+def test_a_mail_in_several_transactions_is_remembered_for_all_its_recipients(tmp_path: Path) -> None:
+    memory = AcceptedBefore(tmp_path)
+    memory.remember(NAME, [FIRST])
+    memory.remember(NAME, [SECOND])
+    assert memory.recall(NAME) == {"a@example.org": FIRST, "用户@example.org": SECOND}
+    # What is too old does not come back to life with what is new.
+    age(tmp_path / NAME, MAX_AGE + 1)
+    memory.remember(NAME, [SECOND])
+    assert memory.recall(NAME) == {"用户@example.org": SECOND}
+
+
 def test_a_folder_known_to_be_empty_is_not_looked_into(tmp_path: Path) -> None:
     memory = AcceptedBefore(tmp_path)
     seen = time.time_ns() - 10**10

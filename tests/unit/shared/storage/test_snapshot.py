@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Set
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_a_long_table_comes_back_from_disk(tmp_path: Path) -> None:
         {"name": "example.net", "expires": "2027-01-01 00:00:00"},
     ]
     assert [one.name for one in path.parent.iterdir()] == ["suppressions.jsonl"]
+
+
+def test_nobody_else_may_read_the_copy(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    for left in (path, tmp_path / f"rules.json.{os.getpid()}"):
+        left.write_text("of an older version")
+        left.chmod(0o644)
+    replace_file(path, [b"[]"])
+    assert path.read_bytes() == b"[]"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("text", ["[", "7\n", "[1]\n", '{"name": 7}\n', '{"reason": "x"}\n', '{"name": "a", "expires": "x"}\n'])
