@@ -200,9 +200,14 @@ class Acceptance:
     def _finish(self, submission: Submission, before: Mapping[str, Accepted], item: Prepared) -> list[Accepted]:
         if not before:
             return list(item.accepted)
-        if self.memory is not None:
-            # Once only: a client that sends the same again after it was told means another mail.
-            self.memory.forget(name_submission(submission))
+        told = {one.address for one in submission.recipients}
+        if self.memory is not None and not told.isdisjoint(before):
+            # Once only: a client that sends the same again after it was told means another mail. Recipients of other transactions
+            # with the same content were not told yet.
+            name = name_submission(submission)
+            self.memory.forget(name)
+            if left := [accepted for address, accepted in before.items() if address not in told]:
+                self.memory.remember(name, left)
         now = {accepted.recipient: accepted for accepted in item.accepted}
         return [before.get(one.address) or now[one.address] for one in submission.recipients]
 

@@ -107,6 +107,13 @@ class Conversation(Connection):
         super().connection_lost(error)
         self.door.leave(self)
 
+    def eof_received(self) -> bool:
+        """The client says nothing more."""
+        if self.is_tls:
+            # Before our own goodbye, which would count as octets that the client has not taken.
+            self._look_back()
+        return super().eof_received()
+
     def hang_up(self, last_words: str = "") -> None:
         """Say so, and close."""
         self._look_back()
@@ -121,6 +128,7 @@ class Conversation(Connection):
         """The process ends: say so now, or after the mail that is being received."""
         self.is_stopping = True
         if not self.is_busy:
+            self.unread = None  # it may be on its way still, and doubt counts as read
             self.hang_up("421 4.3.2 Going down, come again")
 
     def abort(self) -> None:

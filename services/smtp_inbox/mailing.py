@@ -105,6 +105,7 @@ async def ending(conversation: "Conversation") -> AsyncIterator[None]:
     finally:
         conversation.is_busy = False
     if conversation.is_stopping:
+        conversation.unread = None  # just written: there was no time to take it, and doubt counts as read
         conversation.end("421 4.3.2 Going down, come again")
 
 

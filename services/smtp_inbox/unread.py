@@ -37,6 +37,9 @@ async def see_off(conversation: "Conversation", taken: Taken) -> None:
 
 def is_unread(transport: Any, error: BaseException | None = None) -> bool:
     """The last that was written has not arrived. ``error``: why the connection has ended, if it has."""
+    if isinstance(error, ConnectionResetError):
+        # Some close so after they have read all: what is not acknowledged then says nothing.
+        return bool(transport.get_write_buffer_size() > 0)
     # A broken pipe: the other side had ended the connection before we wrote.
     return isinstance(error, BrokenPipeError) or transport.get_write_buffer_size() > 0 or _count_unacknowledged(transport) > 0
 

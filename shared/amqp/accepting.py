@@ -147,8 +147,14 @@ class AcceptingPublisher:
 
     async def _publish_records(self, publisher: Publisher, mails: Sequence[Ready]) -> None:
         key = self._settings.rabbitmq_record
-        rendered = [self._render(key, mail.record, {EVENT: mail.event}) for mail in mails]
-        lost = [outcome for outcome in await publisher.publish_each(rendered, turns=1) if outcome is not None]
+        try:
+            rendered = [self._render(key, mail.record, {EVENT: mail.event}) for mail in mails]
+            lost = [outcome for outcome in await publisher.publish_each(rendered, turns=1) if outcome is not None]
+        except Exception:
+            # Whatever it is: the mails are on their way, and a refusal now would double them.
+            LOST_RECORDS.inc(len(mails))
+            log.exception("mail accepted, but its record was lost", recipients=len(mails))
+            return
         if lost:
             LOST_RECORDS.inc(len(lost))
             log.error("mail accepted, but its record was lost", recipients=len(lost), reason=str(lost[0]))

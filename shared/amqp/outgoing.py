@@ -40,8 +40,9 @@ Confirm = asyncio.Future[Any]
 class Outgoing:
     """Publishes on a channel that nobody else publishes on."""
 
-    def __init__(self, channel: Any) -> None:
-        """``channel``: of aiormq, with publisher confirms, raising for returned messages."""
+    def __init__(self, channel: Any, failed: Callable[[str], None]) -> None:
+        """``channel``: of aiormq, with publisher confirms, raising for returned messages. ``failed`` is told when no write goes out
+        any more; it calls ``close``."""
         self._channel = channel
         self._ids = _Ids()
         # A message that comes back is told apart by its message_id.
@@ -54,6 +55,9 @@ class Outgoing:
         self._is_waiting = asyncio.Event()
         self._lost = ""
         self._pump = asyncio.ensure_future(self._write_on())
+        self._pump.add_done_callback(
+            lambda task: failed("nothing is written any more" if task.cancelled() else str(task.exception()))
+        )
 
     def publish(self, exchange: str, key: str, traits: Hashable, describe: Callable[[], Properties], body: bytes) -> Confirm:
         """Publish, mandatory, with a new ``message_id``. ``describe`` makes the properties; they are the same for the same ``traits``."""
@@ -61,7 +65,12 @@ class Outgoing:
         if self._lost:
             confirm.set_exception(BrokerLost(f"while publishing to {key!r}: {self._lost}"))
             return confirm
-        method, before, behind = self._find_template(exchange, key, traits, describe)
+        try:
+            method, before, behind = self._find_template(exchange, key, traits, describe)
+        except Exception as error:  # noqa: BLE001 - whoever waits for the confirm is told
+            # A key of over 255 octets, say. No tag is taken yet.
+            confirm.set_exception(error)
+            return confirm
         channel = self._channel
         channel.delivery_tag = tag = channel.delivery_tag + 1
         channel.confirmations[tag] = confirm

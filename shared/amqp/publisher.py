@@ -42,12 +42,12 @@ class Publisher:
     def __init__(self, settings: BrokerSettings, connection: aiormq.Connection, channel: Any) -> None:
         self._settings = settings
         self._connection = connection
-        self._outgoing = Outgoing(channel)
         self._most = settings.rabbitmq_throttle
         self._window = asyncio.Semaphore(settings.rabbitmq_throttle)
         self._filling = asyncio.Lock()
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done, with the reason, when the connection or a channel is gone."""
+        self._outgoing = Outgoing(channel, self._close)
         for owner in (connection, channel):
             when_closed(owner, self._close)
 
@@ -88,13 +88,18 @@ class Publisher:
             ended = await asyncio.gather(*(self._send(one, one.key) for one in batch), return_exceptions=True)
         again = [one for one, outcome in zip(batch, ended, strict=True) if isinstance(outcome, DeliveryError)]
         later = iter(await asyncio.gather(*(self._try(one, turns) for one in again)))
-        return [next(later) if isinstance(outcome, DeliveryError) else _tell(outcome) for outcome in ended]
+        return [
+            next(later) if isinstance(outcome, DeliveryError) else _tell(outcome, one)
+            for one, outcome in zip(batch, ended, strict=True)
+        ]
 
     async def _try(self, publication: Publication, turns: int | None) -> Trouble | None:
         try:
             await self.publish(publication, turns=turns)
         except (Unavailable, BrokerLost) as error:
             return error
+        except Exception as error:  # noqa: BLE001 - logged there; the others' outcome must not get lost
+            return _explain(error, publication)
         return None
 
     @asynccontextmanager
@@ -187,9 +192,17 @@ class Publisher:
             self.lost.set_result(reason)
 
 
-def _tell(outcome: Any) -> Trouble | None:
-    if isinstance(outcome, Unavailable | BrokerLost):
+def _tell(outcome: Any, publication: Publication) -> Trouble | None:
+    if outcome is None or isinstance(outcome, Unavailable | BrokerLost):
         return outcome
+    if isinstance(outcome, Exception):
+        return _explain(outcome, publication)
     if isinstance(outcome, BaseException):
         raise outcome
     return None
+
+
+def _explain(error: Exception, publication: Publication) -> Unavailable:
+    """A bug that meets one message must not hide what became of the others."""
+    log.error("a message cannot be published", key=publication.key, exc_info=error)
+    return Unavailable(f"it cannot be published with the key {publication.key!r}: {type(error).__name__}")
