@@ -31,6 +31,8 @@ STALLED = 10.0
 """Seconds that the oldest publish may wait for its confirm before no further mail is taken: a broker in alarm is silent."""
 TURNS = 4
 """How often a mail that RabbitMQ refuses (a full queue) is published, half a second apart, before its client is told to come again."""
+SETTLE = 5.0
+"""Seconds for the last records to be confirmed when the process stops."""
 RECONNECT = 1.0
 """Seconds between the loss of a connection and the next one."""
 
@@ -54,6 +56,9 @@ class AcceptingPublisher:
         self._name = name
         self._verify = verify
         self._publisher: Publisher | None = None
+        self._records: list[Ready] = []
+        """Of mails that were accepted, to be published next."""
+        self._recording: asyncio.Task[None] | None = None
         self._waiting: dict[int, float] = {}
         self._unconfirmed: set[asyncio.Task[None]] = set()
         self._number = 0
@@ -74,7 +79,8 @@ class AcceptingPublisher:
         or BrokerLost.
 
         With the last mail's confirm responsibility is taken: a record that fails then is no reason to refuse, the client would
-        send again what is on its way already. The recorder learns of such a mail by its first result.
+        send again what is on its way already. The recorder learns of such a mail by its first result. So the client does not wait
+        for the record either, unless nothing else will ever be told of the mail (``Ready.event``).
         """
         if (trouble := self.trouble) is not None or self._publisher is None:
             raise Unavailable(trouble or "no connection to RabbitMQ")
@@ -86,7 +92,11 @@ class AcceptingPublisher:
             # What is confirmed is on its way, whatever became of the others.
             records = [mail for mail, outcome in zip(mails, outcomes, strict=True) if outcome is None]
             if records:
-                await self._publish_records(self._publisher, records)
+                self._records += records
+                if self._recording is None or self._recording.done():
+                    self._recording = asyncio.ensure_future(self._record_on(self._publisher))
+                if any(mail.event != "accepted" for mail in records):
+                    await asyncio.shield(self._recording)
             _raise_trouble(outcomes)
         finally:
             del self._waiting[number]
@@ -125,6 +135,7 @@ class AcceptingPublisher:
                     await self._use(publisher, runtime)
                 finally:
                     self._publisher, runtime.ready = None, False
+                    await self._settle()
                     with suppress(AMQPError, OSError, RuntimeError, TimeoutError):
                         await asyncio.wait_for(publisher.close(), 5)
             await asyncio.sleep(RECONNECT)
@@ -144,6 +155,17 @@ class AcceptingPublisher:
         log.info("connected to RabbitMQ")
         reason = await asyncio.shield(publisher.lost)
         log.error("lost RabbitMQ, connecting again; meanwhile no mail is accepted", reason=reason)
+
+    async def _record_on(self, publisher: Publisher) -> None:
+        """Publish the records that wait; those that come meanwhile go together in the next round."""
+        while self._records:
+            records, self._records = self._records, []
+            await self._publish_records(publisher, records)
+
+    async def _settle(self) -> None:
+        """Nobody is told yes any more: let the records of those who were go out first."""
+        if self._recording is not None:
+            await asyncio.wait({self._recording}, timeout=SETTLE)
 
     async def _publish_records(self, publisher: Publisher, mails: Sequence[Ready]) -> None:
         key = self._settings.rabbitmq_record

@@ -44,7 +44,7 @@ class Outgoing:
         """``channel``: of aiormq, with publisher confirms, raising for returned messages. ``failed`` is told when no write goes out
         any more; it calls ``close``."""
         self._channel = channel
-        self._ids = _Ids()
+        self._ids = _Ids(channel)
         # A message that comes back is told apart by its message_id.
         channel.message_id_delivery_tag = self._ids
         self._templates: dict[Hashable, Template] = {}
@@ -127,7 +127,8 @@ class Outgoing:
 class _Ids(Mapping[str, int]):
     """From the ``message_id`` of a returned message to its delivery tag, which stands in it: nothing is to be kept or forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
         self._prefix = token_hex(8)
         self._prefix_octets = self._prefix.encode()
 
@@ -138,7 +139,14 @@ class _Ids(Mapping[str, int]):
     def __getitem__(self, ident: str) -> int:
         if not ident.startswith(self._prefix):
             raise KeyError(ident)
-        return int(ident[-_TAG_SIZE:], 16)
+        tag = int(ident[-_TAG_SIZE:], 16)
+        confirm = self._channel.confirmations.get(tag)
+        if isinstance(confirm, asyncio.Future) and confirm.cancelled():
+            # aiormq is about to tell it that the message came back, and would close the channel over one that cannot be told. The tag
+            # must stay: a confirm of many up to it counts for those before.
+            self._channel.confirmations[tag] = nobodys = asyncio.get_running_loop().create_future()
+            nobodys.add_done_callback(lambda told: told.exception())
+        return tag
 
     def __iter__(self) -> Iterator[str]:
         return iter(())

@@ -6,13 +6,14 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
+from typing import cast
 
 import pika
 import pytest
 
 import shared.amqp.connection
 from shared.acceptance import PartlyPublished, Ready
-from shared.amqp.accepting import AcceptingPublisher, verify_keys
+from shared.amqp.accepting import LOST_RECORDS, AcceptingPublisher, verify_keys
 from shared.amqp.settings import BrokerSettings
 from shared.process import Runtime
 from shared.trouble import BadSetting, BrokerLost, Unavailable
@@ -57,14 +58,25 @@ def take(amqp: str, queue: str) -> tuple[bytes, pika.BasicProperties]:
     return body, properties
 
 
+async def take_soon(amqp: str, queue: str) -> tuple[bytes, pika.BasicProperties]:
+    """The first message, once it is there: nobody waits for records."""
+
+    async def look() -> tuple[bytes, pika.BasicProperties] | None:
+        found = await asyncio.to_thread(take, amqp, queue)
+        return None if found[0] is None else found
+
+    body, properties = await until(look) or (b"", None)
+    return body, properties
+
+
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-async def test_mail_and_record_are_there_when_the_call_returns(amqp: str, encoding: str) -> None:
+async def test_the_mail_is_there_when_the_call_returns_and_its_record_soon(amqp: str, encoding: str) -> None:
     publisher = AcceptingPublisher(make_settings(amqp, rabbitmq_encoding=encoding), name="test")
     async with running(publisher, Runtime("test")):
         assert publisher.trouble is None
         await publisher([Ready("inbox", b'{"mail": 1}', b'{"record": 1}')])
         for queue, expected, event in (("inbox", {"mail": 1}, None), ("record", {"record": 1}, "accepted")):
-            body, properties = await asyncio.to_thread(take, amqp, queue)
+            body, properties = await (asyncio.to_thread(take, amqp, queue) if event is None else take_soon(amqp, queue))
             assert json.loads(gzip.decompress(body) if encoding else body) == expected
             assert (properties.content_encoding, properties.delivery_mode) == (encoding or None, 2)
             assert (properties.headers or {}).get("event") == event
@@ -79,6 +91,23 @@ async def test_a_record_that_leads_nowhere_is_no_reason_to_refuse_a_mail(amqp: s
             await publisher([Ready("nowhere", b"{}", b"{}")])
 
 
+async def test_a_bug_in_a_record_is_no_reason_to_refuse_a_mail(amqp: str) -> None:
+    publisher = AcceptingPublisher(make_settings(amqp, rabbitmq_encoding="gzip"), name="test")
+    broken = cast(bytes, None)
+    lost = LOST_RECORDS._value.get()
+    async with running(publisher, Runtime("test")):
+        await publisher([Ready("inbox", b"1", b"{}"), Ready("inbox", b"2", broken)])
+        bodies = [gzip.decompress((await asyncio.to_thread(take, amqp, "inbox"))[0]) for _ in range(2)]
+        assert sorted(bodies) == [b"1", b"2"]
+        assert LOST_RECORDS._value.get() == lost + 2
+        # Nor may it hide which of the mails are on their way.
+        with pytest.raises(PartlyPublished) as partly:
+            await publisher([Ready("nowhere", b"3", broken), Ready("inbox", b"4", broken)])
+        assert partly.value.confirmed == [False, True]
+        assert LOST_RECORDS._value.get() == lost + 3
+        assert publisher.trouble is None
+
+
 async def test_what_was_confirmed_is_told_apart_from_what_was_not(amqp: str) -> None:
     publisher = AcceptingPublisher(make_settings(amqp), name="test")
     mails = [Ready("nowhere", b"1", b"r1"), Ready("inbox", b"2", b"r2"), Ready("nowhere", b"3", b"r3")]
@@ -88,8 +117,24 @@ async def test_what_was_confirmed_is_told_apart_from_what_was_not(amqp: str) -> 
         assert partly.value.confirmed == [False, True, False]
         # The record of what is on its way, and no other.
         for queue, body in (("inbox", b"2"), ("record", b"r2")):
-            assert (await asyncio.to_thread(take, amqp, queue))[0] == body
+            assert (await take_soon(amqp, queue))[0] == body
             assert (await asyncio.to_thread(take, amqp, queue))[0] is None
+
+
+async def test_records_of_mail_that_ends_here_are_waited_for(amqp: str) -> None:
+    publisher = AcceptingPublisher(make_settings(amqp), name="test")
+    async with running(publisher, Runtime("test")):
+        await publisher([Ready("inbox", b"1", b"r1", "success")])
+        body, properties = await asyncio.to_thread(take, amqp, "record")
+        assert (body, properties.headers["event"]) == (b"r1", "success")
+
+
+async def test_the_last_records_go_out_before_the_connection_is_closed(amqp: str) -> None:
+    publisher = AcceptingPublisher(make_settings(amqp), name="test")
+    async with running(publisher, Runtime("test")):
+        await publisher([Ready("inbox", b"%d" % number, b"r%d" % number) for number in range(300)])
+    records = {(await asyncio.to_thread(take, amqp, "record"))[0] for _ in range(300)}
+    assert records == {b"r%d" % number for number in range(300)}
 
 
 async def test_a_full_queue_is_a_reason_to_come_again(amqp: str) -> None:
