@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -81,8 +81,8 @@ class Memory(Protocol):
     def remember(self, name: str, accepted: Sequence[Accepted]) -> None:
         """These were confirmed, and the client does not know it."""
 
-    def forget(self, name: str) -> None:
-        """The client is told now."""
+    def forget(self, name: str, told: Collection[str]) -> None:
+        """The client is told now of the recipients with these addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +204,7 @@ class Acceptance:
         if self.memory is not None and not told.isdisjoint(before):
             # Once only: a client that sends the same again after it was told means another mail. Recipients of other transactions
             # with the same content were not told yet.
-            name = name_submission(submission)
-            self.memory.forget(name)
-            if left := [accepted for address, accepted in before.items() if address not in told]:
-                self.memory.remember(name, left)
+            self.memory.forget(name_submission(submission), told)
         now = {accepted.recipient: accepted for accepted in item.accepted}
         return [before.get(one.address) or now[one.address] for one in submission.recipients]
 

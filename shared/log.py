@@ -6,6 +6,7 @@ The vocabulary is shared: ``id``, ``attempt``, ``recipient``, ``state``, ``resul
 import asyncio
 import atexit
 import logging
+import re
 import sys
 from typing import Any, TextIO
 
@@ -103,5 +104,12 @@ def _named(service: str) -> structlog.typing.Processor:
     return add
 
 
+# What orjson leaves as it is although a terminal obeys it, or a reader takes it for the end of a line.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
 def _to_json(event: dict[str, Any], **_: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    text = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

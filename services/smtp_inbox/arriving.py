@@ -92,8 +92,8 @@ class Arrivals:
             connected.setblocking(False)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if peer.ip in self._door.proxies:
-                remote = await read_header(connected) or peer
-                remote = Remote(str(normalize_address(remote.ip)), remote.port)
+                remote = await read_header(connected) or peer._replace(is_proxy=True)
+                remote = remote._replace(ip=str(normalize_address(remote.ip)))
             if self._tls is None:
                 await self._begin(connected, remote)
                 return

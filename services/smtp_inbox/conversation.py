@@ -159,7 +159,7 @@ class Conversation(Connection):
 
     async def _greet(self) -> None:
         """220, unless the client talks first: no mail server does, and who cannot wait for us will not read our replies."""
-        is_expected = self.may_relay or self.listener.needs_auth
+        is_expected = self.may_relay or self.listener.needs_auth or self.is_proxy
         early = await self.hear_early(0 if is_expected else self.settings.inbound_smtp_greeting_delay.total_seconds())
         if early:
             self._drop_http(early.partition(b" ")[0])
@@ -167,7 +167,8 @@ class Conversation(Connection):
         self.reply(f"220 {self.door.hostname} ESMTP mailwarren")
 
     async def _give_way(self) -> None:
-        """Thousands of commands may be there already, and reading them waits for nothing. Raises Gone."""
+        """Thousands of commands may be there already, and reading them waits for nothing: send the replies first. Raises Gone."""
+        await self.flush()
         await asyncio.sleep(0)
         if self.is_gone:
             raise Gone
@@ -262,8 +263,13 @@ class Conversation(Connection):
     def may_relay(self) -> bool:
         """Whether the client may send to everybody."""
         if self._relays is None or self._relays[0] != self.user:
-            self._relays = self.user, self.door.policy.may_relay(self.client, self.user)
+            self._relays = self.user, self.door.policy.may_relay("" if self.is_proxy else self.client, self.user)
         return self._relays[1]
+
+    @property
+    def is_proxy(self) -> bool:
+        """A proxy is here that passes on nobody it could name."""
+        return self.remote is not None and self.remote.is_proxy
 
     @property
     def said(self) -> Session:

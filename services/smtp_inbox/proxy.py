@@ -35,6 +35,8 @@ class Remote(NamedTuple):
 
     ip: str
     port: int
+    is_proxy: bool = False
+    """The proxy speaks for itself, or cannot say for whom: nobody has the rights of its address then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Proxies:
 
 
 async def read_header(sock: socket.socket, timeout: float = TIMEOUT) -> Remote | None:
-    """The client that the proxy speaks for; None: it speaks for itself (LOCAL, UNKNOWN), as health checks do.
+    """The client that the proxy speaks for; None: it speaks for itself, as health checks do (LOCAL), or it does not know (UNKNOWN).
 
     ``sock``: non-blocking; what follows the header stays in it. Raises BadHeader, or OSError when the connection broke.
     """

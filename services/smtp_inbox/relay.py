@@ -15,6 +15,8 @@ Network = IPv4Network | IPv6Network
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _INTERNET_4 = IPv4Network("0.0.0.0/0")
 _INTERNET_6 = IPv6Network("2000::/3")
+_MOST = 8
+"""This part of the Internet and more are no clients of anybody: a slip of the prefix length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def parse_relay_policy(ranges: Sequence[str], setting: str = "smtp-range") -> Re
 
 
 def check_not_open(networks: Sequence[Network], setting: str) -> None:
-    """Raise BadSetting when half of the IPv4 or IPv6 Internet or more is in the networks, in one piece or in many."""
+    """Raise BadSetting when an eighth of the IPv4 or IPv6 Internet or more is in the networks, in one piece or in many."""
     fours = list(collapse_addresses(network for network in networks if isinstance(network, IPv4Network)))
     sixes = list(collapse_addresses(network for network in networks if isinstance(network, IPv6Network)))
     for internet, parts in ((_INTERNET_4, fours), (_INTERNET_6, sixes)):
@@ -77,9 +79,9 @@ def check_not_open(networks: Sequence[Network], setting: str) -> None:
                 held += internet.num_addresses
             elif part.subnet_of(internet):  # type: ignore[arg-type]  # as above
                 held += part.num_addresses
-        if held * 2 >= internet.num_addresses:
+        if held * _MOST >= internet.num_addresses:
             raise BadSetting(
-                f"{setting}: holds half of the Internet or more (IPv{internet.version}): that would be an open relay"
+                f"{setting}: holds an eighth of the Internet or more (IPv{internet.version}): that would be an open relay"
             )
 
 

@@ -21,6 +21,8 @@ from shared.trouble import BrokerLost
 
 MOST_BYTES = 1024 * 1024
 """In one write; a larger message goes alone."""
+GATHER = 0.001
+"""Seconds to wait for company while publishes are unconfirmed."""
 _MOST_TEMPLATES = 256
 """Headers with the reason for a park differ each time: all are forgotten then."""
 _TAG_SIZE = 16
@@ -99,6 +101,9 @@ class Outgoing:
             await self._is_waiting.wait()
             self._is_waiting.clear()
             while self._writes:
+                if self._channel.confirmations and self._size < MOST_BYTES // 4:
+                    # As Nagle's algorithm: while something is on its way, what comes soon can go with this.
+                    await asyncio.sleep(GATHER)
                 drained = asyncio.get_running_loop().create_future()
                 frame = ChannelFrame(payload=b"".join(self._writes.popleft()), should_close=False, drain_future=drained)
                 await self._channel.write_queue.put(frame)

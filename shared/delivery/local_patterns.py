@@ -5,16 +5,17 @@ A pattern is a domain (``example.com``: all of its addresses), an address (``inf
 (``/(sales|info)\\+[a-z]+@example\\.com/``) that must match the whole address.
 
 Addresses are compared without regard to case, domains as they stand in the DNS (A-labels), quoted local parts without their quotes.
-A pattern that would take the addresses of strangers' domains is refused: it would make an open relay.
+A pattern that would take the addresses of strangers' domains is refused: it would make an open relay (``shared.delivery.strangers``).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from shared.delivery.patterns_regex import compile_regex
+from shared.delivery.strangers import find_public_part, find_stranger
 from shared.delivery.wildcards import AnyOf, compile_patterns, fold_address
 from shared.mail.address import InvalidAddress, Mailbox, domain_to_ascii, parse_mailbox
 
@@ -24,16 +25,6 @@ MOST_WILDCARDS = 1000
 """Wildcards in the domain that are in force at once; others are found by their domain."""
 MAX_PATTERN = 1024
 """Characters of a pattern."""
-
-_STRANGERS = tuple(
-    f"{local}@{domain}"
-    for local in ("q", "qx7.vz-k", "postmaster", "info", "bounce-qx7", "qx7+vz")
-    for domain in (
-        *(f"{name}.{top}" for name in ("q", "qx7vzk", "mail.qx7-vzk") for top in ("com", "net", "org", "de", "io", "example")),
-        "qx7.vzk.co.uk",
-    )
-)
-"""Addresses that are nobody's: an expression that takes one of them takes anybody's."""
 
 
 class Kind(Enum):
@@ -114,7 +105,12 @@ NO_PATTERNS = LocalPatterns(frozenset(), frozenset(), frozenset(), {}, (), ())
 
 def parse_local_pattern(text: str, *, domains_only: bool = False) -> LocalPattern:
     """Read a pattern. ``domains_only``: it must be a domain, perhaps with wildcards. Raises ValueError: what was expected."""
-    text = text.strip()
+    pattern = _parse(text.strip(), domains_only=domains_only)
+    _refuse_strangers(pattern)
+    return pattern
+
+
+def _parse(text: str, *, domains_only: bool = False) -> LocalPattern:
     if not text or len(text) > MAX_PATTERN:
         raise ValueError(f"expected a pattern of 1 to {MAX_PATTERN} characters")
     if "@" not in text and not text.startswith("/"):
@@ -136,17 +132,20 @@ def parse_local(document: Mapping[str, Any]) -> LocalEntry:
         raise ValueError(f"name: {name!r:.80}: expected a domain, an address, one with wildcards, or /a regular expression/")
     if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON or not reason.isprintable()):
         raise ValueError(f"reason: {reason!r:.80}: expected a text of at most {MAX_REASON} printable characters")
-    return LocalEntry(_read_name(name), {} if reason is None else {"reason": reason})
+    return LocalEntry(_read_name(name, parse_local_pattern), {} if reason is None else {"reason": reason})
 
 
 def fold_local_name(name: str) -> str:
-    """The name of an entry as its row has it: ``Example.COM`` is ``example.com``. Raises ValueError."""
-    return _read_name(name).text
+    """The name of an entry as its row has it: ``Example.COM`` is ``example.com``. Raises ValueError.
+
+    Also that of one which is refused today: the list of public suffixes grows, and what is in the table must be found to be removed.
+    """
+    return _read_name(name.strip(), _parse).text
 
 
-def _read_name(name: str) -> LocalPattern:
+def _read_name(name: str, parse: Callable[[str], LocalPattern]) -> LocalPattern:
     try:
-        return parse_local_pattern(name)
+        return parse(name)
     except ValueError as error:
         raise ValueError(f"name: {name!r:.80}: {error}") from None
 
@@ -218,8 +217,8 @@ def _parse_domain(domain: str) -> str:
         domain_to_ascii(".".join(labels).replace("*", "x"))
     except InvalidAddress as error:
         raise ValueError(str(error)) from None
-    if len(labels) < 3 or "*" in labels[-1] + labels[-2] or domain.startswith("["):
-        raise ValueError("would take the domains of strangers, as an open relay does: expected two labels without * at the end")
+    if domain.startswith("["):
+        raise ValueError("expected no wildcard in an address literal")
     return ".".join(labels)
 
 
@@ -228,7 +227,20 @@ def _parse_regex(text: str) -> LocalPattern:
         raise ValueError("expected a regular expression between slashes, /…/")
     # Anchored, an expression is slow in fewer cases.
     regex = compile_regex(rf"\A(?:{text[1:-1]})\Z")
-    stranger = next((address for address in _STRANGERS if regex.fullmatch(address)), None)
-    if stranger is not None:
-        raise ValueError(f"would take the addresses of strangers, such as {stranger}, as an open relay does")
     return LocalPattern(Kind.REGEX, text, regex=regex)
+
+
+def _refuse_strangers(pattern: LocalPattern) -> None:
+    """Raise ValueError when the pattern would take the addresses of strangers' domains."""
+    if pattern.regex is not None:
+        stranger = find_stranger(pattern.text[1:-1], pattern.regex)
+        if stranger is not None:
+            raise ValueError(f"would take the addresses of strangers, such as {stranger}, as an open relay does")
+    elif "*" in pattern.domain:
+        public = find_public_part(pattern.domain.split("."))
+        if public is not None:
+            reason = f"anybody can have a domain below {public}" if public else "nothing is behind the last *"
+            raise ValueError(
+                f"would take the domains of strangers, as an open relay does: {reason}; "
+                f"expected a whole domain of yours behind the *, such as *.example.{public or 'com'}"
+            )

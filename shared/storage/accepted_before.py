@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,11 +70,7 @@ class AcceptedBefore:
         if self._is_empty():
             return {}
         self._sweep()
-        accepted = self._read(name)
-        if accepted:
-            REPEATED.inc(len(accepted))
-            log.info("mail came again, and is not sent twice", ids=[one.id for one in accepted])
-        return {one.recipient: one for one in accepted}
+        return {one.recipient: one for one in self._read(name)}
 
     def remember(self, name: str, accepted: Sequence[Accepted]) -> None:
         """These recipients of the mail ``name`` were confirmed, and its client does not know it; nor those remembered before."""
@@ -84,25 +80,39 @@ class AcceptedBefore:
             return
         # The same mail may come in several transactions, each with a part of its recipients.
         merged = {one.recipient: one for one in (*self._read(name), *accepted)}
+        if self._write(name, list(merged.values())):
+            self._files += 1
+            REMEMBERED.inc(len(accepted))
+
+    def forget(self, name: str, told: Collection[str]) -> None:
+        """The client is told now that its mail to these addresses was accepted. Others of the same mail stay remembered."""
+        known = self._read(name)
+        again = [one for one in known if one.recipient in told]
+        if not again:
+            return
+        REPEATED.inc(len(again))
+        log.info("mail came again, and is not sent twice", ids=[one.id for one in again])
+        left = [one for one in known if one.recipient not in told]
+        if left and self._write(name, left):
+            return
+        # Without room for those left, too: who was told means another mail next time, and to swallow that is worse than a duplicate.
+        with suppress(OSError):
+            os.unlink(self._folder / name)
+
+    def _write(self, name: str, accepted: Sequence[Accepted]) -> bool:
         temporary = self._folder / f".{name}.{os.getpid()}"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "wb") as file:
-                file.write(render_accepted(list(merged.values())))
+                file.write(render_accepted(accepted))
             os.replace(temporary, self._folder / name)
         except OSError as error:
             log.error("what was accepted cannot be remembered: the mail may arrive twice", reason=error.strerror or str(error))
             with suppress(OSError):
                 os.unlink(temporary)
-            return
-        self._files += 1
-        REMEMBERED.inc(len(accepted))
-
-    def forget(self, name: str) -> None:
-        """The client is told now."""
-        with suppress(OSError):
-            os.unlink(self._folder / name)
+            return False
+        return True
 
     def _read(self, name: str) -> list[Accepted]:
         path = self._folder / name

@@ -103,6 +103,8 @@ async def fetch_named(connection: Connection, table: str, names: Names[str]) -> 
 
 async def fetch_document(connection: Connection, table: str, name: str) -> dict[str, Any] | None:
     """One of them, or None."""
+    if "\0" in name:
+        return None  # Postgres keeps no NUL, and would refuse the question
     found = await fetch_named(connection, table, [name])
     return found[0] if found else None
 
@@ -133,6 +135,8 @@ async def store_documents(connection: Connection, table: str, documents: Sequenc
 
 async def delete_document(connection: Connection, table: str, name: str) -> bool:
     """Remove it. False: there was none of this name."""
+    if "\0" in name:
+        return False
     cursor = await connection.execute(sql.SQL("DELETE FROM {} WHERE name = %s").format(sql.Identifier(table)), [name])
     return cursor.rowcount > 0
 

@@ -28,6 +28,8 @@ async def fetch_rules(connection: Connection) -> list[dict[str, Any]]:
 
 async def fetch_rule(connection: Connection, name: str) -> dict[str, Any] | None:
     """One rule, or None."""
+    if _is_no_name(name):
+        return None
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_ONE, [name])
         return await cursor.fetchone()
@@ -52,5 +54,12 @@ async def store_rule(connection: Connection, rule: Mapping[str, Any]) -> bool:
 
 async def delete_rule(connection: Connection, name: str) -> bool:
     """Remove the rule. False: there was none of this name."""
+    if _is_no_name(name):
+        return False
     cursor = await connection.execute("DELETE FROM delivery_configurations WHERE name = %s", [name])
     return cursor.rowcount > 0
+
+
+def _is_no_name(text: str) -> bool:
+    """Postgres keeps no text with NUL: to ask for one would be an error."""
+    return "\0" in text

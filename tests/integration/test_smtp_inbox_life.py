@@ -216,13 +216,13 @@ def test_sigterm_ends_idle_clients_and_finishes_the_mail_in_hand(vhost: str, tmp
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"SMTP_RANGE": "0.0.0.0/0"}, "smtp-inbox: smtp-range: holds half of the Internet or more"),
+        ({"SMTP_RANGE": "0.0.0.0/0"}, "smtp-inbox: smtp-range: holds an eighth of the Internet or more"),
         ({"INBOUND_SMTP_AUTH": "/no/users"}, "smtp-inbox: inbound-smtp-tls: expected true, because of inbound-smtp-auth"),
         (
             {"INBOUND_SMTP_LISTEN": "submission://127.0.0.1:1"},
             "inbound-smtp-auth: expected a users file or an http(s):// address",
         ),
-        ({"INBOUND_SMTP_PROXY_FROM": "0.0.0.0/0"}, "inbound-smtp-proxy-from: holds half of the Internet or more"),
+        ({"INBOUND_SMTP_PROXY_FROM": "0.0.0.0/0"}, "inbound-smtp-proxy-from: holds an eighth of the Internet or more"),
         ({"INBOUND_SMTP_LISTEN": "relay://0.0.0.0:1"}, "smtp-inbox: smtp-range: holds no client beyond loopback"),
         ({"INBOUND_SMTP_LISTEN": "relay://127.0.0.1:1", "INBOUND_SMTP_TLS": "yes"}, "inbound-smtp-tls-public-key: missing"),
         ({"INBOUND_SMTP_LISTEN": "relay://192.0.2.1:1", "SMTP_RANGE": "192.0.2.0/24"}, "cannot listen on 192.0.2.1:1"),

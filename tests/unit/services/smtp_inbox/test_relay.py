@@ -117,11 +117,19 @@ def test_may_relay(ranges: list[str], client: str, allowed: bool) -> None:
         ["2000::/3"],
         ["8000::/1", "::/1"],
         ["2000::/4"],
+        ["32.0.0.0/3"],
+        ["16.0.0.0/4", "64.0.0.0/4"],
+        [f"{first}.0.0.0/8" for first in range(1, 64, 2)],
+        ["2000::/6"],
+        ["2000::/7", "2400::/7"],
+        ["::ffff:64.0.0.0/99"],
     ],
     ids=lambda ranges: " ".join(ranges[:3]),
 )
 def test_a_range_that_holds_the_internet_is_refused(ranges: list[str]) -> None:
-    with pytest.raises(BadSetting, match=r"smtp-range: holds half of the Internet or more"):
+    with pytest.raises(
+        BadSetting, match=r"smtp-range: holds an eighth of the Internet or more \(IPv[46]\): that would be an open relay"
+    ):
         parse_relay_policy(ranges)
 
 
@@ -136,3 +144,5 @@ def test_large_private_ranges_are_fine() -> None:
     policy = parse_relay_policy(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"])
     assert policy.may_relay("10.1.2.3")
     assert not policy.is_loopback_only
+    # Just below the eighth.
+    assert parse_relay_policy(["16.0.0.0/4", "64.0.0.0/5", "2000::/7"]).may_relay("17.0.0.1")
