@@ -75,6 +75,9 @@ class TooLarge(Exception):
 class Memory(Protocol):
     """What acceptance needs of a memory of confirmed recipients (``shared.storage.accepted_before``). It never raises."""
 
+    def is_empty(self) -> bool:
+        """Nothing can be recalled: the name of a mail costs something to make."""
+
     def recall(self, name: str) -> Mapping[str, Accepted]:
         """The recipients that were confirmed before, by address."""
 
@@ -147,7 +150,7 @@ class Acceptance:
             self.memory.remember(name, accepted)
 
     def _recall(self, submission: Submission) -> Mapping[str, Accepted]:
-        if self.memory is None or submission.origin is None:
+        if self.memory is None or submission.origin is None or self.memory.is_empty():
             return {}
         return self.memory.recall(name_submission(submission))
 

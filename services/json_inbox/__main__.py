@@ -21,6 +21,7 @@ from shared.amqp.accepting import AcceptingPublisher
 from shared.amqp.redrive import redrive
 from shared.amqp.reopening import consume_on_and_on
 from shared.process import Runtime, run_service
+from shared.storage.accepted_before import AcceptedBefore
 from shared.storage.database import Database
 from shared.storage.open_store import open_store
 from shared.storage.snapshot import Follower
@@ -51,7 +52,7 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
             verified.set()
 
         publisher = AcceptingPublisher(settings, name=NAME, verify=verify)
-        inbox = Inbox(settings, runtime, store, publisher)
+        inbox = Inbox(settings, runtime, store, publisher, AcceptedBefore(Path(settings.accepted_dir)))
         actions = Actions(inbox, store, run_redrive)
         book = TokenBook(settings)
         follower = Follower(settings, [book], name=NAME, refresh=settings.tokens_refresh)

@@ -38,6 +38,11 @@ class Caller:
     """Name of the token; None: a local request without one."""
     scopes: frozenset[str] = ALL
 
+    @property
+    def identity(self) -> str:
+        """By what it is known again."""
+        return f"address {self.remote_ip}" if self.token is None else f"token {self.token}"
+
 
 LOCAL = Caller("127.0.0.1")
 

@@ -1,42 +1,27 @@
 """The calls of a collection of named documents: list, add one or many, get, put, delete. Each collection describes itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 
 from services.json_inbox.body import is_lines, read_body
 from services.json_inbox.documents import read_document
 from services.json_inbox.problems import Problem, render_json
+from services.json_inbox.resource import Resource
 from services.json_inbox.settings import ServiceSettings
 from shared.storage.database import Database
-from shared.storage.documents import PAGE, Collection, Entry, delete_document, fetch_document, fetch_page, store_documents
+from shared.storage.documents import PAGE, Entry, delete_document, fetch_document, fetch_page, store_documents
 from shared.wire.document import WireError, parse_json
 
 MOST_ERRORS = 100
 """Wrong entries of a list that the answer names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A collection as HTTP shows it."""
-
-    collection: Collection
-    path: str
-    """``/v1/pools``."""
-    schema: Mapping[str, Any]
-    """JSON schema of a document. When it needs no more than a name, a list may hold bare names."""
-    examples: Mapping[str, Any]
-    """Bodies of POST by title; a list among them is fine."""
-    about: str = ""
-    """What else is to be said of the list."""
-    on_delete: str = ""
-    """What follows from removing one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +121,23 @@ class Calls:
         return Problem(404, f"no {self.resource.collection.one} has the name {name[:320]!r}", field="name")
 
 
+def _add(
+    router: APIRouter, resource: Resource, verb: str, path: str, call: Callable[..., Awaitable[Response]], summary: str, text: str
+) -> None:
+    """One call, described."""
+    answers = resource.describe_answers()[f"{verb} list" if path == resource.path else verb]
+    router.add_api_route(
+        path,
+        call,
+        methods=[verb],
+        summary=summary,
+        description=text,
+        status_code=max(map(int, answers)),
+        responses=answers,
+        openapi_extra=resource.describe_body(is_list=verb == "POST") if verb in ("POST", "PUT") else None,
+    )
+
+
 def build_router(resource: Resource, settings: ServiceSettings, database: Database) -> APIRouter:
     """The five calls of ``resource``."""
     calls = Calls(resource, settings, database)
@@ -143,9 +145,8 @@ def build_router(resource: Resource, settings: ServiceSettings, database: Databa
     named, a = f"{path}/{{name:path}}", "an" if one[0] in "aeiou" else "a"
     router = APIRouter(tags=[many])
 
-    def add(verb: str, where: str, call: Callable[..., Awaitable[Response]], text: str, code: int = 200) -> None:
-        body = _describe(resource, is_list=verb == "POST") if verb in ("POST", "PUT") else None
-        router.add_api_route(where, call, methods=[verb], description=text, status_code=code, openapi_extra=body)
+    name_in_path: Any = Path(description=f"name of the {one}", openapi_examples={f"{a} {one}": {"value": resource.example_name}})
+    add = partial(_add, router, resource)
 
     # Functions of their own, named after what they do: metrics and pages tell the calls apart by that.
     async def list_all() -> Response:
@@ -154,24 +155,26 @@ def build_router(resource: Resource, settings: ServiceSettings, database: Databa
     async def post(request: Request) -> Response:
         return await calls.post(request)
 
-    async def get(name: str) -> Response:
+    async def get(name: str = name_in_path) -> Response:
         return await calls.get(name)
 
-    async def put(name: str, request: Request) -> Response:
+    async def put(request: Request, name: str = name_in_path) -> Response:
         return await calls.put(name, request)
 
-    async def remove(name: str) -> Response:
+    async def remove(name: str = name_in_path) -> Response:
         return await calls.delete(name)
 
     list_all.__name__ = f"list_{many.replace(' ', '_')}"
     for call in (post, get, put, remove):
         call.__name__ = f"{call.__name__}_{one.replace(' ', '_')}"
     replaced = f"Add {a} {one}, or replace the one of the same name (then 200)."
-    add("GET", path, list_all, f"All {many} that are managed here, by name. {resource.about}".rstrip())
-    add("POST", path, post, f"{replaced} A list is all or nothing; then `added` and `replaced` say how many.", 201)
-    add("GET", named, get, f"One {one}.")
-    add("PUT", named, put, f"Add or replace the {one} of this name; a name in the body must be the same.")
-    add("DELETE", named, remove, f"Remove {a} {one}{': ' + resource.on_delete if resource.on_delete else ''}.", 204)
+    add("GET", path, list_all, f"List {many}", f"All {many} that are managed here, by name. {resource.about}".rstrip())
+    taken = f"{replaced} A list is all or nothing; then `added` and `replaced` say how many (200)."
+    add("POST", path, post, f"Add or replace {many}", taken)
+    add("GET", named, get, f"Show {a} {one}", f"One {one}.")
+    same = f"Add or replace the {one} of this name; a name in the body must be the same."
+    add("PUT", named, put, f"Put {a} {one}", same)
+    add("DELETE", named, remove, f"Remove {a} {one}", f"Remove it{': ' + resource.on_delete if resource.on_delete else ''}.")
     return router
 
 
@@ -187,14 +190,6 @@ async def _read_json(request: Request, settings: ServiceSettings) -> Any:
     if not isinstance(given, dict | list):
         raise Problem(400, "expected an object or a list of objects")
     return given
-
-
-def _describe(resource: Resource, *, is_list: bool) -> dict[str, Any]:
-    one = resource.schema
-    item = {"anyOf": [one, {"type": "string"}]} if one.get("required") == ["name"] else one
-    schema = {"oneOf": [one, {"type": "array", "items": item}]} if is_list else one
-    shown = {title: {"value": value} for title, value in resource.examples.items() if is_list or not isinstance(value, list)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": shown}}}}
 
 
 def _field(error: ValueError) -> str:

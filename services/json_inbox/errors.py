@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from services.json_inbox import collection
 from services.json_inbox.pauses import CONDITIONS, EXPIRES
+from services.json_inbox.resource import Resource
 from services.json_inbox.settings import ServiceSettings
 from shared.storage.catalogue import ERRORS
 from shared.storage.database import Database
@@ -31,7 +32,7 @@ _EXAMPLES: dict[str, Any] = {
         "expires": "2027-01-01 00:00:00",
     },
 }
-RESOURCE = collection.Resource(
+RESOURCE = Resource(
     ERRORS,
     "/v1/errors",
     _SCHEMA,

@@ -30,7 +30,7 @@ class Guesses:
 
     def wait(self, address: str, digest: str) -> int:
         """Whole seconds until a token from ``address`` is looked at again; 0: now. ``digest``: of the token."""
-        full_at, last = self._known.get(_group(address), (0.0, ""))
+        full_at, last = self._known.get(group_address(address), (0.0, ""))
         if last == digest or (address, digest) in self._worked:
             return 0
         over = full_at - self._clock() - (BURST - 1) * EVERY
@@ -38,7 +38,7 @@ class Guesses:
 
     def count(self, address: str, digest: str) -> None:
         """A bad token came from ``address``."""
-        group, now = _group(address), self._clock()
+        group, now = group_address(address), self._clock()
         full_at, last = self._known.get(group, (now, ""))
         if last == digest:
             return
@@ -57,7 +57,8 @@ class Guesses:
             self._worked.popitem(last=False)
 
 
-def _group(address: str) -> str:
+def group_address(address: str) -> str:
+    """What is counted as one: an IPv4 address, an IPv6 network of 64 bits."""
     try:
         parsed = ip_address(address)
     except ValueError:

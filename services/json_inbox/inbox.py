@@ -8,10 +8,10 @@ from uuid import uuid4
 
 from services.json_inbox.access import ALL, Caller
 from services.json_inbox.intake import Door
-from services.json_inbox.problems import unavailable
+from services.json_inbox.problems import Problem, unavailable
 from services.json_inbox.room import Room
 from services.json_inbox.settings import ServiceSettings
-from shared.acceptance import Acceptance, Accepted, PayloadStore, Submission
+from shared.acceptance import Acceptance, Accepted, Memory, PartlyPublished, PayloadStore, Submission
 from shared.amqp.accepting import AcceptingPublisher
 from shared.amqp.keys import outcome_keys
 from shared.log import get_logger
@@ -25,12 +25,19 @@ log = get_logger()
 class Inbox:
     """The state of the process."""
 
-    def __init__(self, settings: ServiceSettings, runtime: Runtime, store: PayloadStore, publisher: AcceptingPublisher) -> None:
+    def __init__(
+        self, settings: ServiceSettings, runtime: Runtime, store: PayloadStore, publisher: AcceptingPublisher, memory: Memory
+    ) -> None:
         self.settings = settings
         self.runtime = runtime
         self._publisher = publisher
         self._acceptance = Acceptance(
-            store, publisher, settings.rabbitmq_inbox, settings.storage_threshold, settings.data_processing_timeout
+            store,
+            publisher,
+            settings.rabbitmq_inbox,
+            settings.storage_threshold,
+            settings.data_processing_timeout,
+            memory,
         )
         self.reserved = outcome_keys(settings, retries=settings.rabbitmq_retries).reserved
         self.room = Room(settings.http_max_memory, settings.http_body_timeout)
@@ -38,9 +45,19 @@ class Inbox:
         self._freed = asyncio.Event()
 
     def open_door(
-        self, remote_ip: str, *, channel: str = "json", caller: Caller | None = None, claim: Claim | None = None
+        self,
+        remote_ip: str,
+        *,
+        channel: str = "json",
+        caller: Caller | None = None,
+        claim: Claim | None = None,
+        digest: str = "",
     ) -> Door:
-        """What a mail that comes in now is told. ``caller``: None is ourselves. ``claim``: of a request that may be asked again."""
+        """What a mail that comes in now is told.
+
+        ``caller``: None is ourselves. ``claim``: of a request with an Idempotency-Key. ``digest`` of the body, by which a request
+        without one is known again when a part of it was accepted; "" = it is not.
+        """
         return Door(
             remote_ip,
             self.settings.http_public_hostname,
@@ -51,6 +68,8 @@ class Inbox:
             token=caller.token if caller else None,
             scopes=caller.scopes if caller else ALL,
             key_prefix=self.settings.client_key_prefix,
+            client=caller.identity if caller else "",
+            digest=digest,
             seed=claim.seed if claim else None,
         )
 
@@ -84,14 +103,14 @@ class Inbox:
         return task
 
     async def finish(self, task: "asyncio.Task[list[list[Accepted]]]") -> list[list[Accepted]]:
-        """What ``start`` has begun, when it is done. Raises Problem (503): nothing was accepted."""
+        """What ``start`` has begun, when it is done. Raises Problem (503) that says whether something was accepted."""
         try:
             accepted = await asyncio.shield(task)
         except (Unavailable, BrokerLost, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not task.cancelled():
                 raise
-            log.warning("nothing accepted", reason=str(error))
-            raise unavailable("the message store or RabbitMQ is out of reach: nothing was accepted, send again") from None
+            log.warning("not accepted", reason=str(error))
+            raise _explain(error) from None
         for group in accepted:
             for one in group:
                 log.info("accepted", id=one.id, recipient=one.recipient)
@@ -115,3 +134,15 @@ class Inbox:
         self._freed.set()
         if not task.cancelled():
             task.exception()
+
+
+def _explain(error: BaseException) -> Problem:
+    """What a client is told of a publish that failed."""
+    if isinstance(error, PartlyPublished):
+        count, total = sum(error.confirmed), len(error.confirmed)
+        return unavailable(
+            f"only {count} of {total} messages were accepted: send again within an hour, and those are not sent twice"
+        )
+    if isinstance(error, BrokerLost):
+        return unavailable("RabbitMQ was lost before it confirmed: the outcome is unknown, send again")
+    return unavailable("the message store or RabbitMQ is out of reach: nothing was accepted, send again")

@@ -5,10 +5,11 @@ import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
-from shared.acceptance import Recipient, Submission
+from shared.acceptance import Origin, Recipient, Submission
 from shared.mail.address import InvalidAddress, parse_mailbox
 from shared.mail.received import render_received
 from shared.mail.structured import StructuredMailError, render_mail
@@ -81,12 +82,25 @@ class Door:
     """What its sender may do."""
     key_prefix: str = ""
     """``client-key-prefix``: keys of the message store that a message may name; "" = none."""
+    client: str = ""
+    """By what its sender is known when the same request comes again: its token, else its address; "" = not at all."""
+    digest: str = ""
+    """Of the body of the request."""
     seed: UUID | None = None
     """Ids are derived from it, so that a request that is asked again makes the same mails; None: they are new."""
 
     def name(self, *place: int) -> str:
         """An id for what stands at this place of the request: the index of the message, the index of the recipient in it."""
         return str(uuid4() if self.seed is None else uuid5(self.seed, "/".join(map(str, place))))
+
+    def name_origin(self, index: int) -> Origin | None:
+        """By what the mail at ``index`` is known again: not its content alone, for a request may well send the same mail twice."""
+        return Origin(self.client, f"{self.digest}/{index}") if self.client and self.digest else None
+
+
+def digest_body(raw: bytes) -> str:
+    """What makes two bodies the same."""
+    return sha256(raw).hexdigest()
 
 
 def parse_items(raw: bytes, *, by_line: bool) -> tuple[list[Any], bool]:
@@ -135,6 +149,7 @@ def submit(
         hostname=door.hostname,
         properties=properties,
         transaction=door.name(index),
+        origin=door.name_origin(index),
         key=key,
     )
 

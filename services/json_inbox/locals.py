@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.json_inbox import collection
+from services.json_inbox.resource import Resource
 from services.json_inbox.settings import ServiceSettings
 from shared.storage.catalogue import LOCALS
 from shared.storage.database import Database
@@ -31,7 +32,7 @@ _EXAMPLES: dict[str, Any] = {
     "an address with a wildcard": {"name": "bounce-*@example.net"},
     "many": ["info@example.org", "*.example.org", {"name": "/(sales|support)(\\+[a-z]+)?@example\\.net/"}],
 }
-RESOURCE = collection.Resource(
+RESOURCE = Resource(
     LOCALS,
     "/v1/locals",
     _SCHEMA,

@@ -8,12 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.json_inbox import examples
+from services.json_inbox import answers, examples
 from services.json_inbox.access import find_caller
 from services.json_inbox.body import find_size, is_lines, read_body
 from services.json_inbox.idempotency import HEADER, Idempotency, digest_request, find_key
 from services.json_inbox.inbox import Inbox
-from services.json_inbox.intake import Door, InvalidItem, Rejected, count_recipients, parse_items, parse_submission
+from services.json_inbox.intake import Door, InvalidItem, Rejected, count_recipients, digest_body, parse_items, parse_submission
 from services.json_inbox.problems import Problem, render_json
 from services.json_inbox.stream import take_stream
 from shared.acceptance import Accepted, Submission
@@ -29,7 +29,7 @@ def build_router(inbox: Inbox, idempotency: Idempotency) -> APIRouter:
     """The two calls."""
     router = APIRouter(tags=["messages"])
 
-    @router.post("/v1/messages", status_code=202, openapi_extra=examples.SEND, responses=examples.ANSWERS)
+    @router.post("/v1/messages", summary="Send mail", status_code=202, openapi_extra=examples.SEND, responses=answers.SENT)
     async def post_messages(request: Request) -> Response:
         """Send mail: one message, a list, or NDJSON; answered when RabbitMQ has confirmed every one.
 
@@ -39,7 +39,13 @@ def build_router(inbox: Inbox, idempotency: Idempotency) -> APIRouter:
         """
         return await take(request, inbox, idempotency)
 
-    @router.post("/v1/inject", status_code=202, openapi_extra=examples.SEND, responses=examples.ANSWERS)
+    @router.post(
+        "/v1/inject",
+        summary="Send mail, by MailerQ's name",
+        status_code=202,
+        openapi_extra=examples.SEND,
+        responses=answers.SENT,
+    )
     async def inject(request: Request) -> Response:
         """The same as `POST /v1/messages`, under MailerQ's name."""
         return await take(request, inbox, idempotency)
@@ -68,9 +74,10 @@ async def take(request: Request, inbox: Inbox, idempotency: Idempotency) -> Resp
             claim = found
         try:
             items, is_list = _parse_items(raw, by_line=by_line)
+            digest = digest_body(raw)
             # A large body is not kept twice.
             del raw
-            door = inbox.open_door(caller.remote_ip, caller=caller, claim=claim)
+            door = inbox.open_door(caller.remote_ip, caller=caller, claim=claim, digest=digest)
             submissions, rejected = await _parse_all(items, door, most=settings.http_max_messages)
             if rejected and not (partial_list and submissions):
                 raise _refuse(rejected, is_list=is_list)

@@ -1,4 +1,4 @@
-"""``POST /v1/actions``, and the calls that this version does not have yet."""
+"""``POST /v1/actions``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,25 +6,23 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.json_inbox import examples
+from services.json_inbox import answers, examples
 from services.json_inbox.access import Caller, find_caller
 from services.json_inbox.actions import CHANNEL, Actions, Redrive
 from services.json_inbox.documents import parse_body, read_raw
 from services.json_inbox.idempotency import HEADER, Idempotency, digest_request, find_key
 from services.json_inbox.inbox import Inbox
-from services.json_inbox.intake import Door, InvalidItem
+from services.json_inbox.intake import Door, InvalidItem, digest_body
 from services.json_inbox.problems import Problem, render_json
 from shared.acceptance import Accepted, Submission
 from shared.storage.idempotency import Claim
-
-UNBUILT = ("/v1/locals",)
 
 
 def build_router(inbox: Inbox, actions: Actions, idempotency: Idempotency) -> APIRouter:
     """The calls."""
     router = APIRouter(tags=["actions"])
 
-    @router.post("/v1/actions", openapi_extra=examples.ACTION, responses=examples.ANSWERS)
+    @router.post("/v1/actions", summary="Do an action now", openapi_extra=examples.ACTION, responses=answers.ACTED)
     async def post_action(request: Request) -> Response:
         """Do at once what the queue `actions` does: `send` (202) or `redrive` (200: how many messages went back; scope `rules`)."""
         caller = find_caller(request.scope)
@@ -37,7 +35,8 @@ def build_router(inbox: Inbox, actions: Actions, idempotency: Idempotency) -> AP
                 return found
             claim = found
         try:
-            action = _parse(raw, actions, inbox.open_door(caller.remote_ip, channel=CHANNEL, caller=caller, claim=claim))
+            door = inbox.open_door(caller.remote_ip, channel=CHANNEL, caller=caller, claim=claim, digest=digest_body(raw))
+            action = _parse(raw, actions, door)
             _check(action, caller, key)
         except BaseException:
             if claim is not None:
@@ -49,11 +48,6 @@ def build_router(inbox: Inbox, actions: Actions, idempotency: Idempotency) -> AP
             return await idempotency.accept(claim, [action], _render)
         return render_json(_render(await inbox.accept([action])), 202)
 
-    async def unbuilt(request: Request) -> Response:
-        raise Problem(501, f"{request.url.path[:200]}: not built yet")
-
-    for path in UNBUILT:
-        router.add_api_route(path, unbuilt, methods=["GET", "POST", "DELETE"], include_in_schema=False)
     return router
 
 

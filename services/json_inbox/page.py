@@ -47,6 +47,8 @@ function show(path, method, operation) {
   const inputs = (operation.parameters || []).filter((one) => one.in !== "header").map((parameter) => {
     const label = make("label", parameter.name + " (" + parameter.in + ") ");
     const input = make("input", "", {name: parameter.name, placeholder: parameter.description || ""});
+    const [first] = parameter.in === "path" ? examplesOf(parameter) : [];
+    if (first) input.value = first[1];
     label.append(input);
     box.append(label);
     return [parameter, input];

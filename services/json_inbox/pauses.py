@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.json_inbox import collection
+from services.json_inbox.resource import Resource
 from services.json_inbox.settings import ServiceSettings
 from shared.storage.catalogue import PAUSES
 from shared.storage.database import Database
@@ -27,7 +28,7 @@ _EXAMPLES: dict[str, Any] = {
     "a campaign at one provider": {"name": "spring at outlook", "destination": "*.outlook.com", "tag": "spring"},
     "everything": {"destination": "*"},
 }
-RESOURCE = collection.Resource(
+RESOURCE = Resource(
     PAUSES,
     "/v1/pauses",
     _SCHEMA,

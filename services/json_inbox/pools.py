@@ -5,13 +5,14 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.json_inbox import collection
+from services.json_inbox.resource import Resource
 from services.json_inbox.settings import ServiceSettings
 from shared.storage.catalogue import POOLS
 from shared.storage.database import Database
 
 _SCHEMA: dict[str, Any] = {
     "type": "object",
-    "required": ["ips"],
+    "required": ["name", "ips"],
     "properties": {
         "name": {"type": "string", "description": "what messages say in pool"},
         "ips": {
@@ -31,7 +32,7 @@ _EXAMPLES: dict[str, Any] = {
     },
     "a list of addresses": {"name": "bulk", "ips": ["192.0.2.3", "2001:db8::3"], "helo": "bulk.example.com"},
 }
-RESOURCE = collection.Resource(
+RESOURCE = Resource(
     POOLS,
     "/v1/pools",
     _SCHEMA,

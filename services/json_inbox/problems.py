@@ -12,7 +12,7 @@ RETRY_AFTER = 5
 
 
 class Problem(Exception):
-    """The request is answered with a problem document; nothing was accepted."""
+    """The request is answered with a problem document; nothing was accepted, unless ``detail`` says so."""
 
     def __init__(
         self,
@@ -31,8 +31,9 @@ class Problem(Exception):
         self.more = more or {}
         self.headers = headers or {}
 
-    def render(self) -> Response:
-        """The answer."""
+    @property
+    def document(self) -> dict[str, Any]:
+        """The body of the answer."""
         document: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -41,8 +42,11 @@ class Problem(Exception):
         }
         if self.field is not None:
             document["field"] = self.field
-        body = orjson.dumps(document | dict(self.more))
-        return Response(body, self.status, dict(self.headers), media_type="application/problem+json")
+        return document | dict(self.more)
+
+    def render(self) -> Response:
+        """The answer."""
+        return Response(orjson.dumps(self.document), self.status, dict(self.headers), media_type="application/problem+json")
 
 
 def unavailable(detail: str) -> Problem:

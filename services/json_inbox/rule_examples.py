@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from fastapi import Path
+
+from services.json_inbox.answers import PROBLEM, TIMES, Answers, answer, kept_answers
 from shared.delivery.rewrites import MOST_SECONDS
 from shared.delivery.rule_params import PARAMS
 from shared.wire.instructions import STRATEGIES, Security
@@ -54,7 +57,9 @@ _RULE: dict[str, Any] = {
             },
             "additionalProperties": False,
         },
+        **TIMES,
     },
+    "additionalProperties": False,
 }
 _SEALED = {
     "name": "sealed for the clinic",
@@ -71,14 +76,47 @@ _REWRITTEN = {
     },
 }
 
-RULE: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": _RULE,
-                "examples": {"a way": {"value": _SEALED}, "a way and a rewrite": {"value": _REWRITTEN}},
-            }
+
+def _describe(rule: dict[str, Any], **examples: Any) -> dict[str, Any]:
+    shown = {title.replace("_", " "): {"value": value} for title, value in examples.items()}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": rule, "examples": shown}}}}
+
+
+RULE = _describe(_RULE | {"required": ["name", "configuration"]}, a_way=_SEALED, a_way_and_a_rewrite=_REWRITTEN)
+NAMED_RULE = _describe(_RULE, a_way={name: _SEALED[name] for name in ("priority", "configuration")})
+"""Its name is in the address."""
+NAME: Any = Path(description="name of the rule", openapi_examples={"a rule": {"value": _SEALED["name"]}})
+_SHOWN = {"type": "object", "required": ["name", "priority", "configuration"], "properties": _RULE["properties"]}
+_EXAMPLE = _SEALED | {"created_at": 1_795_406_400, "updated_at": 1_795_406_400}
+_TEST: dict[str, Any] = {
+    "type": "object",
+    "required": ["outbound", "reason", "rule", "rewrite", "rules"],
+    "properties": {
+        "outbound": {"type": "array", "items": {"type": "string"}, "description": "the ways that would be tried"},
+        "reason": {"type": "string"},
+        "rule": {"type": ["string", "null"], "description": "the rule that takes it; null: none"},
+        "rewrite": {"type": "object", "description": "properties that would be changed, with their new values"},
+        "rules": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "outcome"],
+                "properties": {"name": {"type": "string"}, "outcome": {"type": "string"}},
+            },
         },
-    }
+    },
+}
+_TAKEN = {
+    "outbound": ["seal"],
+    "reason": "rule 'sealed for the clinic'",
+    "rule": "sealed for the clinic",
+    "rewrite": {},
+    "rules": [{"name": "sealed for the clinic", "outcome": "matches"}],
+}
+RULE_SHOWN: Answers = {200: answer("the rule", _SHOWN, _EXAMPLE)}
+RULE_KEPT = kept_answers("rule", _SHOWN, _EXAMPLE)
+RULES_LISTED: Answers = {200: answer("the rules", {"type": "array", "items": _SHOWN}, [_EXAMPLE])}
+TESTED: Answers = {
+    200: answer("what the router would do", _TEST, _TAKEN),
+    409: {"description": "a rule in Postgres cannot be read", "content": PROBLEM},
 }

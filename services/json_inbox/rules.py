@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.json_inbox import examples
+from services.json_inbox.answers import TIMES
 from services.json_inbox.documents import read_document
 from services.json_inbox.inbox import Inbox
 from services.json_inbox.intake import WRITTEN_HERE, InvalidItem, check_properties, parse_content, parse_recipients, submit
 from services.json_inbox.problems import Problem, render_json
-from services.json_inbox.rule_examples import RULE
+from services.json_inbox.rule_examples import NAME, NAMED_RULE, RULE, RULE_KEPT, RULE_SHOWN, RULES_LISTED, TESTED
 from shared.acceptance import prepare
 from shared.delivery.rewrites import apply_rewrite, find_changes
 from shared.delivery.rule_params import CHANNELS
@@ -29,19 +30,19 @@ def build_router(inbox: Inbox, database: Database) -> APIRouter:
     router = APIRouter(tags=["rules"])
     _add_test(router, inbox, database)
 
-    @router.get("/v1/config")
+    @router.get("/v1/config", summary="List rules", responses=RULES_LISTED)
     async def list_rules() -> Response:
         """All rules, in the order in which they are tried."""
         async with database.connection() as connection:
             return render_json([_render(rule) for rule in await fetch_rules(connection)])
 
-    @router.post("/v1/config", status_code=201, openapi_extra=RULE)
+    @router.post("/v1/config", summary="Add or replace a rule", status_code=201, openapi_extra=RULE, responses=RULE_KEPT)
     async def post_rule(request: Request) -> Response:
         """Add a rule, or replace the one of the same name (then 200)."""
         return await _store(database, await read_document(request, inbox.settings))
 
-    @router.get("/v1/config/{name:path}")
-    async def get_rule(name: str) -> Response:
+    @router.get("/v1/config/{name:path}", summary="Show a rule", responses=RULE_SHOWN)
+    async def get_rule(name: str = NAME) -> Response:
         """One rule."""
         async with database.connection() as connection:
             rule = await fetch_rule(connection, name)
@@ -49,16 +50,16 @@ def build_router(inbox: Inbox, database: Database) -> APIRouter:
             raise _missing(name)
         return render_json(_render(rule))
 
-    @router.put("/v1/config/{name:path}", openapi_extra=RULE)
-    async def put_rule(name: str, request: Request) -> Response:
+    @router.put("/v1/config/{name:path}", summary="Put a rule", openapi_extra=NAMED_RULE, responses=RULE_KEPT)
+    async def put_rule(request: Request, name: str = NAME) -> Response:
         """Add or replace the rule of this name; a name in the body must be the same."""
         document = await read_document(request, inbox.settings)
         if document.setdefault("name", name) != name:
             raise Problem(422, f"name: {str(document['name'])[:80]!r}: expected {name!r} as in the address", field="name")
         return await _store(database, document)
 
-    @router.delete("/v1/config/{name:path}", status_code=204)
-    async def remove_rule(name: str) -> Response:
+    @router.delete("/v1/config/{name:path}", summary="Remove a rule", status_code=204)
+    async def remove_rule(name: str = NAME) -> Response:
         """Remove a rule."""
         async with database.connection() as connection:
             if not await delete_rule(connection, name):
@@ -69,7 +70,7 @@ def build_router(inbox: Inbox, database: Database) -> APIRouter:
 
 
 def _add_test(router: APIRouter, inbox: Inbox, database: Database) -> None:
-    @router.post("/v1/config/test", openapi_extra=examples.TEST)
+    @router.post("/v1/config/test", summary="Ask the rules", openapi_extra=examples.TEST, responses=TESTED)
     async def test_rules(request: Request) -> Response:
         """Which rule would take this message, why each other would not, and what would be rewritten. Nothing is sent.
 
@@ -95,7 +96,8 @@ def _add_test(router: APIRouter, inbox: Inbox, database: Database) -> None:
 
 async def _store(database: Database, document: Mapping[str, Any]) -> Response:
     try:
-        rule = parse_rule(document)
+        # What GET has shown may come back as it is.
+        rule = parse_rule({name: value for name, value in document.items() if name not in TIMES})
     except ValueError as error:
         raise Problem(422, str(error), field=str(error).partition(":")[0]) from None
     row = {"name": rule.name, "priority": rule.priority, "configuration": document["configuration"]}

@@ -14,17 +14,22 @@ import uvicorn
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Match
 
 from services.json_inbox import errors, locals, operations, pauses, pools, rules, status, suppressions
 from services.json_inbox.access import CALLER, Access
 from services.json_inbox.actions import Actions
+from services.json_inbox.answers import text_answer
+from services.json_inbox.body import find_size
+from services.json_inbox.connections import IDLE, Crowd, HttpProtocol
 from services.json_inbox.idempotency import Idempotency
 from services.json_inbox.inbox import Inbox
 from services.json_inbox.messages import build_router
 from services.json_inbox.metrics import DURATION, REQUESTS
 from services.json_inbox.page import PAGE
 from services.json_inbox.problems import Problem, unavailable
+from services.json_inbox.room import Room
 from services.json_inbox.schema import describe
 from services.json_inbox.settings import ServiceSettings, check_listener
 from shared.log import get_logger
@@ -39,8 +44,14 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BACKLOG = 512
-IDLE = 60
-"""Seconds a connection may rest between two requests."""
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose body is read."""
+TAGS = [
+    {"name": "messages", "description": "Mail in, and where it is."},
+    {"name": "rules", "description": "Which way mail goes."},
+]
+OWN_ROOM = frozenset({"/v1/messages", "/v1/inject"})
+"""Calls that take room themselves: a stream needs less than its size."""
 
 
 def build_app(inbox: Inbox, database: Database, actions: Actions, idempotency: Idempotency) -> FastAPI:
@@ -52,13 +63,25 @@ def build_app(inbox: Inbox, database: Database, actions: Actions, idempotency: I
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(build_router(inbox, idempotency))
+    app.include_router(status.build_router(database))
     app.include_router(rules.build_router(inbox, database))
     for kept in (pools, suppressions, pauses, errors, locals):
         app.include_router(kept.build_router(inbox.settings, database))
-    app.include_router(status.build_router(database))
     app.include_router(operations.build_router(inbox, actions, idempotency))
+    _add_pages(app, inbox)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign] # FastAPI's way to extend its document
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Unavailable, _on_unavailable)
+    return app
+
+
+def _add_pages(app: FastAPI, inbox: Inbox) -> None:
+    """What tells of the process itself."""
 
     @app.get("/swagger/", include_in_schema=False)
     async def swagger() -> Response:
@@ -68,35 +91,40 @@ def build_app(inbox: Inbox, database: Database, actions: Actions, idempotency: I
     async def swagger_bare() -> Response:
         return Response(status_code=308, headers={"Location": "/swagger/"})
 
-    @app.get("/liveness", tags=["process"])
+    ok = text_answer("yes", "ok\n")
+
+    @app.get("/liveness", tags=["process"], summary="Does it live?", response_class=PlainTextResponse, responses={200: ok})
     async def liveness() -> Response:
         """Does the process answer?"""
         return Response("ok\n", media_type="text/plain")
 
-    @app.get("/readiness", tags=["process"])
+    no = text_answer("no", "not ready\n")
+
+    @app.get(
+        "/readiness", tags=["process"], summary="Is it ready?", response_class=PlainTextResponse, responses={200: ok, 503: no}
+    )
     async def readiness() -> Response:
         """Can mail be accepted now?"""
         is_ready = inbox.runtime.ready
         return Response("ok\n" if is_ready else "not ready\n", 200 if is_ready else 503, media_type="text/plain")
 
-    @app.get("/metrics", tags=["process"])
+    figures = text_answer("the metrics", "# TYPE http_requests_total counter\n")
+
+    @app.get("/metrics", tags=["process"], summary="Metrics", response_class=PlainTextResponse, responses={200: figures})
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(prometheus_client.generate_latest(), media_type="text/plain; version=0.0.4")
-
-    app.openapi = partial(describe, app)  # type: ignore[method-assign] # FastAPI's way to extend its document
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Unavailable, _on_unavailable)
-    return app
 
 
 class Door:
     """Outermost: who may talk to us, what is counted, and that no error leaves with internal text."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], access: Access) -> None:
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], access: Access, room: Room, max_size: int) -> None:
+        """``room`` for bodies, each of at most ``max_size`` bytes."""
         self._app = app
         self._access = access
+        self._room = room
+        self._max_size = max_size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request (ASGI)."""
@@ -120,7 +148,7 @@ class Door:
                 log.warning("a token cannot be looked up", reason=str(error))
                 await unavailable("tokens cannot be looked up now: try again").render()(scope, receive, observe)
             else:
-                await self._app(scope, receive, observe)
+                await self._answer(scope, receive, observe)
         except ClientDisconnect:
             code = 499
         except Exception:
@@ -131,6 +159,17 @@ class Door:
             labels = {"operation": getattr(scope.get("endpoint"), "__name__", "other"), "code": str(code)}
             REQUESTS.labels(**labels).inc()
             DURATION.labels(**labels).observe(time.perf_counter() - began)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in WITH_BODY or scope["path"] in OWN_ROOM:
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with self._room.hold(find_size(Request(scope), self._max_size)):
+                await self._app(scope, receive, send)
+        except Problem as problem:
+            # Not the application's: it renders its own.
+            await problem.render()(scope, receive, send)
 
 
 def bind(settings: ServiceSettings) -> socket.socket:
@@ -162,10 +201,12 @@ class Server(uvicorn.Server):
 async def serve_http(inbox: Inbox, app: FastAPI, access: Access, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
     """Serve until the process is asked to stop, then finish the requests in hand."""
     settings = inbox.settings
+    crowd = Crowd(settings.http_max_connections, settings.http_max_connections_per_address)
     server = Server(
         uvicorn.Config(
-            Door(app, access),
-            http="httptools",
+            Door(app, access, inbox.room, settings.http_max_size),
+            # A function that makes one is as good as a class.
+            http=partial(HttpProtocol, crowd=crowd),  # type: ignore[arg-type]
             loop="none",
             ws="none",
             lifespan="off",
@@ -199,7 +240,21 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     text = f"{request.method} {request.url.path[:200]}: there is no such call; /swagger/ lists them"
-    return Problem(error.status_code, text, headers=error.headers).render()
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # Starlette names the methods of the first route with this path alone.
+        headers["Allow"] = ", ".join(sorted(_find_methods(request)))
+    return Problem(error.status_code, text, headers=headers).render()
+
+
+def _find_methods(request: Request) -> set[str]:
+    """The methods that its path has."""
+    routes = request.app.router.routes
+    return {
+        method
+        for method in ("GET", "POST", "PUT", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    }
 
 
 async def _on_unavailable(_: Request, error: Exception) -> Response:

@@ -11,12 +11,13 @@ from shared.loopback import is_loopback
 from shared.mail.address import parse_mailbox
 from shared.process import split_address
 from shared.settings import Duration
+from shared.storage.accepted_before import MemorySettings
 from shared.storage.database import DatabaseSettings
 from shared.storage.open_store import StorageSettings
 from shared.trouble import BadSetting
 
 
-class ServiceSettings(BrokerSettings, StorageSettings, DatabaseSettings):
+class ServiceSettings(BrokerSettings, StorageSettings, DatabaseSettings, MemorySettings):
     """Everything that can be set."""
 
     rabbitmq_queue: str = Field(default="actions", description="the queue of actions that is consumed")
@@ -63,6 +64,10 @@ class ServiceSettings(BrokerSettings, StorageSettings, DatabaseSettings):
     )
     http_max_requests: int = Field(
         default=200, ge=1, description="requests with mail in hand at once; more are answered 503, so that memory stays bounded"
+    )
+    http_max_connections: int = Field(default=1000, ge=1, description="connections at once, of this process")
+    http_max_connections_per_address: int = Field(
+        default=50, ge=1, description="connections at once from one address (IPv6: from one /64), this machine's own aside"
     )
     http_body_timeout: Duration = Field(
         default=timedelta(seconds=60), description="seconds a client may take to send a body, or the next piece of a stream"

@@ -3,14 +3,15 @@
 Lines are read, checked and accepted in batches, each with one round of confirms. The answer, a line for each message, waits in a
 temporary file until the stream has ended: most clients read nothing while they write. Its last line is the sum. What a batch has
 confirmed stays accepted whatever comes later; when the stream breaks off, the status is that of the trouble, ``complete`` is false, and
-``line`` is the first one of which nothing was accepted.
+``line`` is the first one whose result is not told: the client goes on from there. What was accepted of it all the same, ``Memory`` knows.
 """
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as default
 from functools import partial
 from http import HTTPStatus
@@ -23,9 +24,9 @@ from starlette.responses import Response, StreamingResponse
 from services.json_inbox.access import find_caller
 from services.json_inbox.body import LONG_LINE, PIECE, iter_lines
 from services.json_inbox.inbox import Inbox
-from services.json_inbox.intake import InvalidItem, parse_line, parse_submission
+from services.json_inbox.intake import InvalidItem, digest_body, parse_line, parse_submission
 from services.json_inbox.problems import Problem
-from shared.acceptance import Submission
+from shared.acceptance import Origin, Submission
 from shared.log import get_logger
 
 log = get_logger()
@@ -40,7 +41,7 @@ MEDIA_TYPE = "application/x-ndjson"
 
 
 async def take_stream(request: Request, inbox: Inbox) -> Response:
-    """Read, accept and answer. Raises Problem when nothing was accepted at all."""
+    """Read, accept and answer. Raises Problem when no batch was accepted."""
     settings = inbox.settings
     stream = Stream(request, inbox)
     try:
@@ -119,6 +120,7 @@ class Stream:
         most = self.inbox.settings.http_max_messages
         group: list[tuple[int, Submission | None]] = []
         results: list[dict[str, Any]] = []
+        seen: Counter[str] = Counter()
         count = 0
         for place, (number, line) in enumerate(list(self._batch), 1):
             if place % PATIENT_LINES == 0:
@@ -127,6 +129,7 @@ class Stream:
                 submission = parse_submission(parse_line(line), door, number)
                 if len(submission.recipients) > most:
                     raise InvalidItem("recipients", f"recipients: more than http-max-messages, {most}")
+                digest = digest_body(line)
             except InvalidItem as error:
                 field = {} if error.field is None else {"field": error.field}
                 results.append({"line": number, "status": error.status, **field, "reason": error.reason})
@@ -135,7 +138,11 @@ class Stream:
             if count + len(submission.recipients) > most:
                 await self._accept(group, results)
                 group, results, count = [], [], 0
-            group.append((number, submission))
+                seen.clear()
+            # Sent again from the first line of this group on, it is known again, under whatever number.
+            origin = Origin(caller.identity, f"{digest}/{seen[digest]}")
+            seen[digest] += 1
+            group.append((number, replace(submission, origin=origin)))
             count += len(submission.recipients)
         await self._accept(group, results)
 

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.json_inbox import collection
+from services.json_inbox.resource import Resource
 from services.json_inbox.settings import ServiceSettings
 from shared.storage.catalogue import SUPPRESSIONS
 from shared.storage.database import Database
@@ -26,7 +27,7 @@ _EXAMPLES: dict[str, Any] = {
     "a domain, for some time": {"name": "example.net", "reason": "hard bounces", "expires": "2027-01-01 00:00:00"},
     "many": ["ann@example.org", {"name": "*.example.com", "reason": "asked by the owner"}],
 }
-RESOURCE = collection.Resource(
+RESOURCE = Resource(
     SUPPRESSIONS,
     "/v1/suppressions",
     _SCHEMA,

@@ -67,8 +67,6 @@ class AcceptedBefore:
 
     def recall(self, name: str) -> Mapping[str, Accepted]:
         """The recipients of the mail ``name`` that were confirmed before, by address."""
-        if self._is_empty():
-            return {}
         self._sweep()
         return {one.recipient: one for one in self._read(name)}
 
@@ -127,7 +125,8 @@ class AcceptedBefore:
             log.error("what was accepted before cannot be read", file=str(path), reason=str(error))
             return []
 
-    def _is_empty(self) -> bool:
+    def is_empty(self) -> bool:
+        """Nothing is remembered. Costs one look at the folder."""
         try:
             changed = os.stat(self._folder).st_mtime_ns
             if changed == self._empty_since:

@@ -119,6 +119,31 @@ def test_the_pages_that_tell_what_there_is(inbox: Inbox) -> None:
     assert inbox.http.get("/readiness").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/config", "GET, POST"),
+        ("/v1/config/test", "DELETE, GET, POST, PUT"),
+        ("/v1/pools/x", "DELETE, GET, PUT"),
+        ("/v1/messages", "POST"),
+        ("/swagger/", "GET"),
+    ],
+    ids=["rules", "test", "pool", "messages", "page"],
+)
+def test_another_method_is_told_which_there_are(inbox: Inbox, path: str, methods: str) -> None:
+    answer = inbox.http.request("PATCH", path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert inbox.http.request("PATCH", "/nothing").status_code == 404
+
+
+def test_a_rule_comes_back_as_it_is_shown(inbox: Inbox) -> None:
+    where = inbox.http.post("/v1/config", json=RULE).headers["location"]
+    shown = inbox.http.get(where).json()
+    assert inbox.http.put(where, json=shown | {"priority": 9}).json()["priority"] == 9
+    inbox.http.delete(where)
+
+
 def test_metrics_have_exactly_these_names(inbox: Inbox) -> None:
     inbox.http.post("/v1/messages", json=message())
     inbox.http.post("/v1/messages", json={})

@@ -1,16 +1,19 @@
 """smtp-inbox as a process: what was accepted although the client does not know it, and comes again."""
 
 import re
+import signal
 import socket
+import ssl
 import struct
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pika
 import pytest
 
-from tests.integration.smtp_inbox_process import CONTENT, Inbox, Link, run_inbox, take_messages
+from tests.integration.smtp_inbox_process import CONTENT, Client, Inbox, Link, run_inbox, take_messages
+from tests.support.certificates import Kind, make_certificates
 from tests.support.waiting import wait_until
 
 LARGE = CONTENT + b"text of a line\r\n" * 100_000
@@ -122,6 +125,112 @@ def test_a_client_that_has_said_all_but_reads_on_is_no_reason_to_remember(vhost:
         assert inbox.metric("smtp_inbox_unread_replies_total") == 0
         assert remembered(tmp_path) == []
         assert len(take_messages(vhost, "inbox")) == 2
+
+
+def reset(client: Client) -> None:
+    """End the connection without a goodbye, as some do on purpose and kernels do for others."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.socket.close()
+
+
+def end_tls(client: Client) -> None:
+    """Say goodbye in TLS, but not in SMTP, and wait for the answer."""
+    assert isinstance(client.socket, ssl.SSLSocket)
+    with suppress(OSError):  # what comes behind the answer is nobody's any more
+        client.socket.unwrap()
+
+
+def quit_and_reset(client: Client) -> None:
+    """Say goodbye, and do not wait for the answer."""
+    client.send(b"QUIT\r\n")
+    reset(client)
+
+
+@pytest.mark.parametrize(
+    ("end", "is_tls"),
+    [
+        pytest.param(reset, False, id="reset"),
+        pytest.param(reset, True, id="reset in TLS"),
+        pytest.param(quit_and_reset, False, id="QUIT and reset"),
+        pytest.param(end_tls, True, id="end of TLS"),
+    ],
+)
+def test_who_has_read_250_means_another_mail_however_he_leaves(
+    vhost: str, tmp_path: Path, end: Callable[[Client], None], is_tls: bool
+) -> None:
+    made = make_certificates(tmp_path / "certificates")
+    settings = {
+        "INBOUND_SMTP_TLS": "true",
+        "INBOUND_SMTP_TLS_PUBLIC_KEY": str(made.certificate(Kind.GOOD)),
+        "INBOUND_SMTP_TLS_PRIVATE_KEY": str(made.key(Kind.GOOD)),
+    }
+    told: list[str] = []
+    with run_inbox(tmp_path, vhost, **settings) as inbox:
+        for _ in range(3):
+            with inbox.hello() as client:
+                if is_tls:
+                    client.start_tls(made.client_context())
+                    assert client.ask("EHLO client.example").startswith("250-")
+                client.begin().send(CONTENT + b".\r\n")
+                told += ids_of(client.reply()).values()
+                end(client)
+            wait_until(lambda: inbox.metric("smtp_inbox_sessions") == 0)
+        assert inbox.metric("smtp_inbox_unread_replies_total") == 0
+    assert remembered(tmp_path) == []
+    assert sorted(document["id"] for document, _ in take_messages(vhost, "inbox")) == sorted(told)
+    assert len(told) == 3
+
+
+def test_who_has_read_250_before_the_process_ended_means_another_mail(vhost: str, tmp_path: Path) -> None:
+    """One with his mail in hand when it is asked to stop, one with nothing in hand: both have read all that was said."""
+    told: list[str] = []
+    with Link(vhost) as link, run_inbox(tmp_path, link.amqp) as inbox:
+        for _ in range(2):
+            with inbox.hello().begin() as client, inbox.hello().begin(reverse_path="idle@example.com") as idle:
+                idle.send(CONTENT + b".\r\n")
+                told += ids_of(idle.reply()).values()
+                link.freeze()
+                client.send(CONTENT + b".\r\n")
+                wait_until(lambda: inbox.metric("smtp_incoming_total") == 2)
+                inbox.process.send_signal(signal.SIGTERM)
+                assert idle.reply() == "421 4.3.2 Going down, come again"
+                link.thaw()
+                told += ids_of(client.reply()).values()
+                assert client.reply() == "421 4.3.2 Going down, come again"
+                assert inbox.process.wait(35) == 0
+            assert remembered(tmp_path) == []
+            inbox.process = inbox.start()
+            inbox.wait_ready()
+    assert "could read 250" not in inbox.log()
+    assert sorted(document["id"] for document, _ in take_messages(vhost, "inbox")) == sorted(told)
+    assert len(told) == 4
+
+
+def test_a_part_of_a_mail_that_was_told_leaves_the_other_part_remembered(vhost: str, tmp_path: Path) -> None:
+    """A client that splits its recipients: b is published and not told, then c with the same content comes and is told."""
+    with run_with_room_for_one(tmp_path, vhost) as inbox:
+        with inbox.hello().begin("b@example.org", "x@example.org") as client:
+            client.send(CONTENT + b".\r\n")
+            assert client.reply().startswith("451 ")
+            ((first, _),) = take_messages(vhost, "inbox")
+            untold = first["recipient"]
+            other = {"b@example.org": "x@example.org", "x@example.org": "b@example.org"}[untold]
+            for recipient in ("c@example.org", other):
+                client.begin(recipient).send(CONTENT + b".\r\n")
+                assert ids_of(client.reply()).keys() == {recipient}
+                ((document, _),) = take_messages(vhost, "inbox")
+                assert document["recipient"] == recipient
+            # Neither of them came again.
+            assert inbox.metric("accepted_before_repeated_total") == 0
+            assert "came again" not in inbox.log()
+
+            client.begin(untold, "d@example.org").send(CONTENT + b".\r\n")
+            assert ids_of(client.reply())[untold] == first["id"]
+            ((document, _),) = take_messages(vhost, "inbox")
+            assert document["recipient"] == "d@example.org"
+            assert inbox.metric("accepted_before_repeated_total") == 1
+            assert inbox.log().count("came again") == 1
+        assert remembered(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_and_refuses_no_mail(vhost: str, tmp_path: Path) -> None:

@@ -68,14 +68,23 @@ def test_limits_are_those_of_the_client_not_of_the_proxy(vhost: str, tmp_path: P
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"], ids=["LOCAL", "UNKNOWN"])
-def test_a_proxy_that_speaks_for_itself_counts_as_itself(vhost: str, tmp_path: Path, header: bytes) -> None:
-    settings = LISTED | {"SMTP_RANGE": "127.0.0.1"}
-    with run_inbox(tmp_path, vhost, **settings) as inbox:
-        with through(inbox.port, header).greet() as client:
-            client.begin().send(CONTENT + b".\r\n")
+def test_a_proxy_that_speaks_for_nobody_has_no_rights_of_its_own(vhost: str, tmp_path: Path, header: bytes) -> None:
+    """Behind UNKNOWN may stand anybody; what is local is taken all the same."""
+    settings = LISTED | {"SMTP_RANGE": "127.0.0.1", "LOCAL_DOMAINS": "local.example", "LOCAL_ROUTED": "true"}
+    with run_inbox(tmp_path, vhost, **settings, INBOUND_SMTP_GREETING_DELAY="60") as inbox:
+        with through(inbox.port, header).greet() as client:  # at once: checks of a proxy are not kept waiting
+            assert client.ask("MAIL FROM:<a@example.com>").startswith("250")
+            assert client.ask("RCPT TO:<b@example.org>") == "550 5.7.1 No relay for you"
+            assert client.ask("RCPT TO:<b@local.example>").startswith("250")
+            assert client.ask("DATA").startswith("354")
+            client.send(CONTENT + b".\r\n")
             assert client.reply().startswith("250-2.0.0")
         ((document, _),) = take_messages(vhost, "inbox")
         assert document["connection"]["remote-ip"] == "127.0.0.1"
+        # Whom it does name has his own rights, were it itself.
+        with through(inbox.port, version_1("127.0.0.1")).greet() as client:
+            client.begin().send(CONTENT + b".\r\n")
+            assert client.reply().startswith("250-2.0.0")
 
 
 def test_a_listed_peer_without_a_header_hears_nothing(vhost: str, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,14 +48,19 @@ class World:
         """The acceptance, with a memory."""
         return replace(self.acceptance, memory=self)
 
+    def is_empty(self) -> bool:
+        return not self.memory
+
     def recall(self, name: str) -> Mapping[str, Accepted]:
         return {one.recipient: one for one in self.memory.get(name, [])}
 
     def remember(self, name: str, accepted: Sequence[Accepted]) -> None:
         self.memory[name] = list(accepted)
 
-    def forget(self, name: str) -> None:
-        del self.memory[name]
+    def forget(self, name: str, told: Collection[str]) -> None:
+        left = [one for one in self.memory.pop(name) if one.recipient not in told]
+        if left:
+            self.memory[name] = left
 
     async def store(self, key: str, content: bytes) -> None:
         await asyncio.sleep(self.store_takes)
@@ -291,6 +296,20 @@ async def test_a_mail_that_was_accepted_whole_is_neither_stored_nor_published_ag
     acceptance.remember(name_submission(again), accepted)
     assert await acceptance.accept([again], now=NOW) == [[accepted[0]]]
     assert world.events == []
+
+
+async def test_another_part_of_the_same_mail_leaves_what_its_client_does_not_know() -> None:
+    world = World()
+    acceptance = world.remembering()
+    [unread] = await acceptance.accept([known("b@x.example")], now=NOW)
+    acceptance.remember(name_submission(known()), unread)
+    await acceptance.accept([known("c@x.example")], now=NOW)
+    assert await acceptance.accept([known("b@x.example", "d@x.example")], now=NOW) != []
+    assert [mail["recipient"] for mail, _ in world.published] == ["b@x.example", "c@x.example", "d@x.example"]
+    # It was told now: the same once more is another mail.
+    assert world.memory == {}
+    [again] = await acceptance.accept([known("b@x.example")], now=NOW)
+    assert again[0].id != unread[0].id
 
 
 async def test_of_a_batch_each_mail_is_remembered_by_itself() -> None:

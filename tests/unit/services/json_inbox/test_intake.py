@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from services.json_inbox.intake import Door, ForbiddenItem, InvalidItem, parse_items, parse_submission
-from shared.acceptance import prepare
+from shared.acceptance import Origin, prepare
 from shared.wire.document import WireError, parse_document
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -240,3 +240,16 @@ def test_an_object_a_list_and_lines() -> None:
 def test_a_body_that_would_be_read_in_two_ways_is_refused(body: bytes, reason: str) -> None:
     with pytest.raises(WireError, match=reason):
         parse_items(body, by_line=False)
+
+
+def test_a_mail_is_known_again_by_its_request_and_its_place_in_it() -> None:
+    def origin(digest: str, index: int, client: str = "token shop") -> Origin | None:
+        return parse_submission(message(), replace(DOOR, client=client, digest=digest), index).origin
+
+    same = origin("d", 0)
+    assert same is not None
+    assert origin("d", 0) == same
+    # Twice in one request: two mails. Another request, another client: another mail.
+    assert len({same, origin("d", 1), origin("e", 0), origin("d", 0, client="token other")}) == 4
+    assert origin("", 0) is None
+    assert origin("d", 0, client="") is None

@@ -8,7 +8,7 @@ import pytest
 
 from shared.acceptance import Accepted
 from shared.storage import accepted_before
-from shared.storage.accepted_before import MAX_AGE, AcceptedBefore, parse_accepted, render_accepted
+from shared.storage.accepted_before import MAX_AGE, REPEATED, AcceptedBefore, parse_accepted, render_accepted
 
 NAME = "a" * 64
 OTHER = "b" * 64
@@ -28,9 +28,40 @@ def test_what_is_remembered_is_known_to_all_processes_until_it_is_forgotten(tmp_
     one.remember(NAME, [FIRST, SECOND])
     assert other.recall(NAME) == {"a@example.org": FIRST, "用户@example.org": SECOND}
     assert other.recall(OTHER) == {}
-    other.forget(NAME)
+    other.forget(NAME, {"a@example.org", "用户@example.org"})
     assert one.recall(NAME) == {}
-    one.forget(NAME)
+    one.forget(NAME, {"a@example.org"})
+
+
+def test_only_who_was_told_is_forgotten_and_counted(tmp_path: Path) -> None:
+    memory = AcceptedBefore(tmp_path)
+    memory.remember(NAME, [FIRST, SECOND])
+    before = REPEATED._value.get()
+    assert memory.recall(NAME).keys() == {"a@example.org", "用户@example.org"}
+    memory.forget(NAME, {"other@example.org"})
+    assert len(memory.recall(NAME)) == 2
+    assert REPEATED._value.get() == before
+    memory.forget(NAME, {"a@example.org", "other@example.org"})
+    assert memory.recall(NAME) == {"用户@example.org": SECOND}
+    assert REPEATED._value.get() == before + 1
+    memory.forget(NAME, ["用户@example.org"])
+    assert list(tmp_path.iterdir()) == []
+    assert REPEATED._value.get() == before + 2
+
+
+def test_when_the_rest_cannot_be_kept_the_told_are_forgotten_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = AcceptedBefore(tmp_path)
+    memory.remember(NAME, [FIRST, SECOND])
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    memory.forget(NAME, {"a@example.org"})
+    assert memory.recall(NAME) == {}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mail_in_several_transactions_is_remembered_for_all_its_recipients(tmp_path: Path) -> None:
@@ -48,23 +79,24 @@ def test_a_folder_known_to_be_empty_is_not_looked_into(tmp_path: Path) -> None:
     memory = AcceptedBefore(tmp_path)
     seen = time.time_ns() - 10**10
     os.utime(tmp_path, ns=(seen, seen))
-    assert memory.recall(NAME) == {}
+    assert memory.is_empty()
     # Nobody but this test sets the time of the folder back: it shows that only that is looked at.
     AcceptedBefore(tmp_path).remember(NAME, [FIRST])
     os.utime(tmp_path, ns=(seen, seen))
-    assert memory.recall(NAME) == {}
+    assert memory.is_empty()
     os.utime(tmp_path)
+    assert not memory.is_empty()
     assert memory.recall(NAME) == {"a@example.org": FIRST}
 
 
 def test_a_folder_that_changed_just_now_is_looked_into_again(tmp_path: Path) -> None:
     """Two changes within a tick of the file system's clock leave the same time."""
     memory = AcceptedBefore(tmp_path)
-    assert memory.recall(NAME) == {}
+    assert memory.is_empty()
     changed = os.stat(tmp_path).st_mtime_ns
     (tmp_path / NAME).write_bytes(render_accepted([FIRST]))
     os.utime(tmp_path, ns=(changed, changed))
-    assert memory.recall(NAME) == {"a@example.org": FIRST}
+    assert not memory.is_empty()
 
 
 def test_after_an_hour_it_is_forgotten(tmp_path: Path) -> None:
@@ -115,4 +147,4 @@ def test_a_folder_that_cannot_be_used_refuses_nothing(tmp_path: Path) -> None:
     memory = AcceptedBefore(tmp_path / "file")
     memory.remember(NAME, [FIRST])
     assert memory.recall(NAME) == {}
-    memory.forget(NAME)
+    memory.forget(NAME, {"a@example.org"})
