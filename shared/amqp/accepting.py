@@ -91,12 +91,11 @@ class AcceptingPublisher:
             outcomes = await self._publisher.publish_each([self._render(mail.key, mail.mail) for mail in mails], turns=TURNS)
             # What is confirmed is on its way, whatever became of the others.
             records = [mail for mail, outcome in zip(mails, outcomes, strict=True) if outcome is None]
-            if records:
-                self._records += records
-                if self._recording is None or self._recording.done():
-                    self._recording = asyncio.ensure_future(self._record_on(self._publisher))
-                if any(mail.event != "accepted" for mail in records):
-                    await asyncio.shield(self._recording)
+            self._records += [mail for mail in records if mail.event == "accepted"]
+            if self._records and (self._recording is None or self._recording.done()):
+                self._recording = asyncio.ensure_future(self._record_on(self._publisher))
+            if last := [mail for mail in records if mail.event != "accepted"]:
+                await self._publish_records(self._publisher, last)
             _raise_trouble(outcomes)
         finally:
             del self._waiting[number]

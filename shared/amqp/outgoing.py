@@ -9,6 +9,7 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
@@ -21,6 +22,8 @@ from shared.trouble import BrokerLost
 
 MOST_BYTES = 1024 * 1024
 """In one write; a larger message goes alone."""
+ENOUGH = 64 * 1024
+"""Octets of bodies that need no company."""
 GATHER = 0.001
 """Seconds to wait for company while publishes are unconfirmed."""
 _MOST_TEMPLATES = 256
@@ -39,6 +42,16 @@ Confirm = asyncio.Future[Any]
 """Ends when the message is confirmed and routed; raises PublishError when it came back, DeliveryError for a nack, BrokerLost."""
 
 
+@dataclass(slots=True)
+class _Write:
+    """What goes out together."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+    """Octets of bodies."""
+    publishes: int = 0
+
+
 class Outgoing:
     """Publishes on a channel that nobody else publishes on."""
 
@@ -50,10 +63,9 @@ class Outgoing:
         # A message that comes back is told apart by its message_id.
         channel.message_id_delivery_tag = self._ids
         self._templates: dict[Hashable, Template] = {}
-        self._writes: deque[list[bytes]] = deque()
-        """Pieces of what goes out in a write each."""
-        self._size = 0
-        """Octets of the last one."""
+        self._writes: deque[_Write] = deque()
+        self._unwritten = 0
+        """Publishes in them."""
         self._is_waiting = asyncio.Event()
         self._lost = ""
         self._pump = asyncio.ensure_future(self._write_on())
@@ -76,12 +88,13 @@ class Outgoing:
         channel = self._channel
         channel.delivery_tag = tag = channel.delivery_tag + 1
         channel.confirmations[tag] = confirm
-        if not self._writes or self._size + len(body) > MOST_BYTES:
-            self._writes.append([])
-            self._size = 0
-        self._size += len(body)
-        pieces = self._writes[-1]
-        pieces += (
+        if not self._writes or self._writes[-1].size + len(body) > MOST_BYTES:
+            self._writes.append(_Write())
+        write = self._writes[-1]
+        write.size += len(body)
+        write.publishes += 1
+        self._unwritten += 1
+        write.pieces += (
             method,
             before[: _BODY_SIZE.start],
             _OCTETS.pack(len(body)),
@@ -92,7 +105,7 @@ class Outgoing:
         most = channel.max_content_size
         for start in range(0, len(body), most):
             part = body if len(body) <= most else body[start : start + most]
-            pieces += (_FRAME.pack(_BODY, channel.number, len(part)), part, _FRAME_END)
+            write.pieces += (_FRAME.pack(_BODY, channel.number, len(part)), part, _FRAME_END)
         self._is_waiting.set()
         return confirm
 
@@ -101,11 +114,13 @@ class Outgoing:
             await self._is_waiting.wait()
             self._is_waiting.clear()
             while self._writes:
-                if self._channel.confirmations and self._size < MOST_BYTES // 4:
+                if len(self._channel.confirmations) > self._unwritten and self._writes[0].size < ENOUGH:
                     # As Nagle's algorithm: while something is on its way, what comes soon can go with this.
                     await asyncio.sleep(GATHER)
+                write = self._writes.popleft()
+                self._unwritten -= write.publishes
                 drained = asyncio.get_running_loop().create_future()
-                frame = ChannelFrame(payload=b"".join(self._writes.popleft()), should_close=False, drain_future=drained)
+                frame = ChannelFrame(payload=b"".join(write.pieces), should_close=False, drain_future=drained)
                 await self._channel.write_queue.put(frame)
                 await drained
 

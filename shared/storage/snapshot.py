@@ -27,8 +27,10 @@ FETCH_TIMEOUT = 10.0
 """Seconds: a frozen Postgres does not obey its own statement timeout."""
 RETRY_PAUSE = 2.0
 """Seconds between two tries to reach Postgres."""
+SHARE = 20
+"""A reading may take one part in so many of the time: a few rules are read again at once, a long table less often."""
 BETWEEN = 1.0
-"""Seconds between two readings, however fast changes come."""
+"""Seconds between two readings, at most."""
 MOST_NAMES = 1000
 """Changes that are read one by one; of more than that all is read."""
 
@@ -189,10 +191,11 @@ class Follower:
             while True:
                 begun = time.monotonic()
                 missing = await self._update(connection, due)
+                between = min(BETWEEN, SHARE * (time.monotonic() - begun))
                 due = dict.fromkeys(missing)
                 left = refreshed + self._refresh - time.monotonic()
                 notices = await wait_for_change(connection, timedelta(seconds=min(left, RETRY_PAUSE) if missing else left))
-                if notices and (pause := begun + BETWEEN - time.monotonic()) > 0:
+                if notices and (pause := begun + between - time.monotonic()) > 0:
                     # What comes on the heels of it is read in one go.
                     await asyncio.sleep(pause)
                     notices += await wait_for_change(connection, timedelta(0))

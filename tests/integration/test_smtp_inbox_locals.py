@@ -157,6 +157,7 @@ def test_more_than_rabbitmq_takes_is_refused_and_harms_nobody(vhost: str, tmp_pa
 def test_without_the_key_local_mail_is_routed_by_rules(vhost: str, tmp_path: Path) -> None:
     with run_inbox(tmp_path, vhost, **STRANGERS, LOCAL_DOMAINS="local.example", LOCAL_ROUTED="true") as inbox:
         assert send(inbox, "b@local.example").startswith("250-2.0.0 ")
+        assert inbox.stop() == 0  # nobody waits for records but a process that stops
     ((document, _),) = take_messages(vhost, "inbox")
     assert document["recipient"] == "b@local.example"
     ((_, properties),) = take_messages(vhost, "records")
