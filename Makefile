@@ -1,7 +1,7 @@
 # All commands of the project; `make` alone lists them. Each installs what it needs first.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs clean test check fmt bench
+.PHONY: help setup demo up down status logs clean test chaos check fmt bench
 MAKEFLAGS += --no-print-directory
 
 PYTHON := .venv/bin/python
@@ -40,7 +40,11 @@ clean: ## stop what `make up` started and delete its data
 
 test: ## run all tests: unit, integration, pipeline (some: make test TESTS="tests/unit -k address")
 	@sh deploy/bootstrap.sh test
-	@$(PYTHON) -m pytest $(or $(TESTS),-q -n 3 --dist loadfile)
+	@$(PYTHON) -m pytest $(or $(TESTS),-q -n 3 --dist loadfile -m "not long")
+
+chaos: ## run the tests of faults that take long: servers away and back, kills, other forms of what `make test` runs once
+	@sh deploy/bootstrap.sh test
+	@$(PYTHON) -m pytest -q -n 3 --dist loadfile -m long
 
 check: ## check format, lint, types, dependencies between packages, house rules
 	@sh deploy/bootstrap.sh check

@@ -5,10 +5,16 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.stack import Stack
 
 _TEMPLATE = "mailwarren_template"
+
+# Few examples each time and no time limit (a loaded machine is no bug); `--hypothesis-profile=thorough` looks harder.
+settings.register_profile("house", max_examples=30, deadline=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

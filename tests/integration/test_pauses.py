@@ -112,10 +112,10 @@ def test_the_command(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     ("by", "pause", "properties"),
     [
         ("domain", {"destination": "x.example"}, {}),
-        ("wildcard", {"destination": "*.example"}, {}),
-        ("everything", {"destination": "*"}, {}),
-        ("tag", {"tag": "spring"}, {"tags": ["vip", "spring"]}),
-        ("pool", {"pool": "bulk"}, {"pool": "bulk"}),
+        pytest.param("wildcard", {"destination": "*.example"}, {}, marks=pytest.mark.long),
+        pytest.param("everything", {"destination": "*"}, {}, marks=pytest.mark.long),
+        pytest.param("tag", {"tag": "spring"}, {"tags": ["vip", "spring"]}, marks=pytest.mark.long),
+        pytest.param("pool", {"pool": "bulk"}, {"pool": "bulk"}, marks=pytest.mark.long),
     ],
     ids=["domain", "wildcard", "everything", "tag", "pool"],
 )

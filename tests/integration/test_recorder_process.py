@@ -50,6 +50,7 @@ def count(stack: Stack, ids: list[str]) -> int:
     return int(row[0]) if row else 0
 
 
+@pytest.mark.long
 def test_signs_of_life_reach_postgres(stack: Stack) -> None:
     with psycopg.connect(stack.env["DB_URI"]) as connection:
         row = wait_until(
@@ -88,6 +89,7 @@ def test_killed_in_mid_run_every_record_is_there_once(stack: Stack) -> None:
     assert take_parked(stack) == []
 
 
+@pytest.mark.long
 def test_postgres_away_for_a_while_costs_nothing(stack: Stack) -> None:
     mails = [make_mail() for _ in range(500)]
     ids = [mail["id"] for mail in mails]

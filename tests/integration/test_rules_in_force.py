@@ -163,6 +163,7 @@ def test_an_applications_mail_is_looked_into_where_the_rules_apply_to_it(rules: 
     assert rules.queues.count("outbox") == 0
 
 
+@pytest.mark.long
 def test_postgres_away_at_the_start_and_later(own_servers: Stack, tmp_path: Path) -> None:
     stack = own_servers
     rules = Rules(stack)

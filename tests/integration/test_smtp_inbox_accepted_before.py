@@ -229,7 +229,7 @@ def test_a_part_of_a_mail_that_was_told_leaves_the_other_part_remembered(vhost: 
             ((document, _),) = take_messages(vhost, "inbox")
             assert document["recipient"] == "d@example.org"
             assert inbox.metric("accepted_before_repeated_total") == 1
-            assert inbox.log().count("came again") == 1
+            wait_until(lambda: inbox.log().count("came again") == 1, within=10)
         assert remembered(tmp_path) == []
 
 

@@ -231,6 +231,7 @@ def test_a_result_published_back_starts_a_new_life(world: World) -> None:
     assert new["id"] != old["id"]
 
 
+@pytest.mark.long
 def test_stop_in_the_middle_of_a_delivery(
     servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -305,6 +305,7 @@ def own(tmp_path: Path) -> Iterator[tuple[Stack, ScriptedMx]]:
             yield stack, mx
 
 
+@pytest.mark.long
 def test_without_postgres_the_last_list_counts(own: tuple[Stack, ScriptedMx], tmp_path: Path) -> None:
     stack, mx = own
     queues = Queues(stack.env["RABBITMQ_ADDRESS"])

@@ -40,8 +40,16 @@ def journalled(stack: Stack) -> int:
     return sum(line.startswith(b"end ") for line in lines)
 
 
-@pytest.mark.parametrize("is_ours", [True, False], ids=["with an id of ours", "published by an application"])
-@pytest.mark.parametrize("senders", [1, 2], ids=["to itself", "to a sibling"])
+@pytest.mark.parametrize(
+    ("senders", "is_ours"),
+    [(1, True), (2, False), pytest.param(1, False, marks=pytest.mark.long), pytest.param(2, True, marks=pytest.mark.long)],
+    ids=[
+        "to itself, with an id of ours",
+        "to a sibling, published by an application",
+        "to itself, published by an application",
+        "to a sibling, with an id of ours",
+    ],
+)
 def test_taken_but_not_told(senders: int, sink: ScriptedMx, *, is_ours: bool) -> None:
     """The broker freezes: every mail is taken by the peer, no result can be confirmed, and the sender is killed."""
     with Stack(

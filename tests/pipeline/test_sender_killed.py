@@ -1,5 +1,7 @@
 """P1, P2: smtp-sender killed in the middle of a thousand mails: none lost, no more doubled than were in hand."""
 
+import pytest
+
 from tests.pipeline.conftest import MANY, Run, slow_recipient
 from tests.support.waiting import wait_until
 
@@ -17,6 +19,7 @@ def test_kill_smtp_sender(run: Run) -> None:
     run.assert_all_arrived(most_duplicates=PREFETCH)
 
 
+@pytest.mark.long
 def test_stop_and_start_smtp_sender(run: Run) -> None:
     run.publish(recipient=slow_recipient)
     wait_until(lambda: run.arrived() > MANY // 4, within=30)

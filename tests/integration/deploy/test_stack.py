@@ -16,6 +16,7 @@ from tests.stack import Stack
 from tests.support.waiting import wait_until
 
 
+@pytest.mark.long
 def test_servers_come_back_with_their_data_and_nothing_is_left_at_the_end() -> None:
     with Stack(servers_only=True) as stack:
         declare(stack)
@@ -55,6 +56,7 @@ def test_a_stack_dies_with_the_process_that_made_it() -> None:
     shutil.rmtree(folder)
 
 
+@pytest.mark.long
 def test_a_second_up_is_refused_and_a_stack_without_its_supervisor_is_cleaned_up(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.stack", "--servers-only", "--folder", str(tmp_path / "run")]
     first = run([*command, "up"])
