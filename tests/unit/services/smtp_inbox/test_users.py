@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+import services.smtp_inbox.users
 from services.smtp_inbox.users import UsersFile, parse_users, prepare_name
+from shared.log import get_logger
 from shared.trouble import BadSetting
+
+
+@pytest.fixture(autouse=True)
+def new_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that another test has used keeps what that one had configured, and nothing can be captured."""
+    monkeypatch.setattr(services.smtp_inbox.users, "log", get_logger())
 
 
 def cheap_hash(password: str) -> str:

@@ -9,7 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 from structlog.testing import capture_logs
 
+import services.smtp_sender.signing
 from services.smtp_sender.signing import BIG, LOOK_INTERVAL, Signer
+from shared.log import get_logger
 from shared.mail.arc import ChainStatus
 from shared.mail.arc_chain import validate_chain
 from shared.mail.signing import SigningRequest
@@ -25,6 +27,13 @@ from tests.unit.shared.mail.signing_world import (
     pem,
     request,
 )
+
+
+@pytest.fixture(autouse=True)
+def new_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that another test has used keeps what that one had configured, and nothing can be captured."""
+    monkeypatch.setattr(services.smtp_sender.signing, "log", get_logger())
+
 
 ID = "mx.example.com"
 
