@@ -52,7 +52,7 @@ def _run(console: Console, folder: Path) -> int:
             console.print(
                 f"[bold]Sending[/] {handed_in} mails by SMTP, HTTP and AMQP; a bounce and a notification will come of them"
             )
-            store_rules(stack.env["HTTP_ADDRESS"])
+            store_rules(stack.env)
             send_all(MAILS, stack.env)
             seen = _wait(console, stack, MAILS)
             _show(console, seen)

@@ -1,6 +1,7 @@
 """Hands in the demo's mails, each the way its user would: smtplib, an HTTP request, a JSON message on the exchange ``outbox``."""
 
 import smtplib
+import time
 from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 
@@ -9,12 +10,18 @@ import orjson
 import pika
 
 from deploy.demo.mails import RULES, SENDER, Expected
+from deploy.stack.places import StackError
 
 
-def store_rules(http_address: str) -> None:
-    """Tell the router what is to be sealed."""
+def store_rules(env: Mapping[str, str]) -> None:
+    """Tell the router what is to be sealed, and wait until it knows."""
     for rule in RULES:
-        httpx.post(f"{http_address}/v1/config", json=rule, timeout=10).raise_for_status()
+        httpx.post(f"{env['HTTP_ADDRESS']}/v1/config", json=rule, timeout=10).raise_for_status()
+    deadline = time.monotonic() + 20
+    while f"\nrouter_rules {len(RULES):.1f}\n" not in httpx.get(f"http://{env['METRICS_ROUTER']}/metrics", timeout=10).text:
+        if time.monotonic() > deadline:
+            raise StackError("the router does not learn its rules")
+        time.sleep(0.1)
 
 
 def send_all(mails: Sequence[Expected], env: Mapping[str, str]) -> None:

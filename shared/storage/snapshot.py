@@ -27,7 +27,7 @@ FETCH_TIMEOUT = 10.0
 """Seconds: a frozen Postgres does not obey its own statement timeout."""
 RETRY_PAUSE = 2.0
 """Seconds between two tries to reach Postgres."""
-SHARE = 20
+SHARE = 5
 """A reading may take one part in so many of the time: a few rules are read again at once, a long table less often."""
 BETWEEN = 1.0
 """Seconds between two readings, at most."""
@@ -188,10 +188,14 @@ class Follower:
                 await listen(connection, one.table)
             due: dict[Followed, Set[str] | None] = dict.fromkeys(self._followed)
             refreshed = time.monotonic()
+            between = 0.0
+            is_first = True
             while True:
                 begun = time.monotonic()
                 missing = await self._update(connection, due)
-                between = min(BETWEEN, SHARE * (time.monotonic() - begun))
+                # The first reading is of all, and nobody has changed anything yet.
+                between = 0.0 if is_first else min(BETWEEN, SHARE * (time.monotonic() - begun))
+                is_first = False
                 due = dict.fromkeys(missing)
                 left = refreshed + self._refresh - time.monotonic()
                 notices = await wait_for_change(connection, timedelta(seconds=min(left, RETRY_PAUSE) if missing else left))

@@ -24,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         folder = tmp_path_factory.mktemp("internet")
         internet = contexts.enter_context(Internet(folder, notify=f"http://{address}/v1/messages"))
         stack = contexts.enter_context(Stack({"HTTP_LISTEN": address, "RETRY_INTERVAL": "2", **internet.settings}))
-        store_rules(stack.env["HTTP_ADDRESS"])
+        store_rules(stack.env)
         send_all(MAILS, stack.env)
         seen = Seen()
 
