@@ -8,8 +8,8 @@ request with it publishes again, with the same ids and the same bytes, so that a
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,8 +73,18 @@ class Idempotency:
             return Response(found.body, found.status, REPLAYED, media_type="application/json")
         return found
 
-    async def refuse(self, claim: Claim) -> None:
-        """Nothing was published: the key is free again, if Postgres is there; else when the lease is over."""
+    @asynccontextmanager
+    async def checking(self, claim: Claim | None) -> AsyncIterator[None]:
+        """The request is looked at. When that ends with an error nothing was published, and the key is free again."""
+        try:
+            yield
+        except BaseException:
+            if claim is not None:
+                await self._withdraw(claim)
+            raise
+
+    async def _withdraw(self, claim: Claim) -> None:
+        """If Postgres is there; else the key is free when the lease is over."""
         with suppress(Unavailable):
             async with self._database.connection(within=PATIENCE) as connection:
                 await withdraw(connection, claim)

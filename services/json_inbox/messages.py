@@ -72,7 +72,7 @@ async def take(request: Request, inbox: Inbox, idempotency: Idempotency) -> Resp
             if isinstance(found, Response):
                 return found
             claim = found
-        try:
+        async with idempotency.checking(claim):
             items, is_list = _parse_items(raw, by_line=by_line)
             digest = digest_body(raw)
             # A large body is not kept twice.
@@ -81,10 +81,6 @@ async def take(request: Request, inbox: Inbox, idempotency: Idempotency) -> Resp
             submissions, rejected = await _parse_all(items, door, most=settings.http_max_messages)
             if rejected and not (partial_list and submissions):
                 raise _refuse(rejected, is_list=is_list)
-        except BaseException:
-            if claim is not None:
-                await idempotency.refuse(claim)
-            raise
         if claim is not None:
             return await idempotency.accept(claim, submissions, partial(_render, rejected))
         return render_json(_render(rejected, await inbox.accept(submissions)), 202)

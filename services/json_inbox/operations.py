@@ -34,14 +34,10 @@ def build_router(inbox: Inbox, actions: Actions, idempotency: Idempotency) -> AP
             if isinstance(found, Response):
                 return found
             claim = found
-        try:
+        async with idempotency.checking(claim):
             door = inbox.open_door(caller.remote_ip, channel=CHANNEL, caller=caller, claim=claim, digest=digest_body(raw))
             action = _parse(raw, actions, door)
             _check(action, caller, key)
-        except BaseException:
-            if claim is not None:
-                await idempotency.refuse(claim)
-            raise
         if isinstance(action, Redrive):
             return render_json({"redriven": await actions.redrive(action), "dry-run": action.dry_run})
         if claim is not None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from pamqp import commands
@@ -82,11 +83,11 @@ def _measure(kind: str, stage: Stage, postfix: Postfix, rounds: int, *, quick: b
     for number in range(rounds + 1):
         job = Job(ACCEPTING, size // 1000, messages if number else max(BATCH, messages // 10), number)
         try:
-            rate = _run(lambda job=job: _load_ours(kind, stage, job))  # type: ignore[misc]  # mypy sees no type for job
+            rate = _run(partial(_load_ours, kind, stage, job))
             faults += _check_queue(stage, job.messages)
             other = 0.0
             if kind not in _HTTP:
-                other = _run(lambda job=job: _load(kind, postfix.address, job))  # type: ignore[misc]  # as above
+                other = _run(partial(_load, kind, postfix.address, job))
                 faults += _check_held(postfix, job.messages)
         except LoadFailed as error:
             faults.append(str(error))
