@@ -1,10 +1,12 @@
 """Fixtures that give tests real servers. Without the servers' programs a test that wants them fails: `make test`
 installs them."""
 
+import logging
 import uuid
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.stack import Stack
@@ -15,6 +17,17 @@ _TEMPLATE = "mailwarren_template"
 settings.register_profile("house", max_examples=30, deadline=None)
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A process or command that ran inside the test sets up logs for the whole process: put back, or the next test's logs
+    are filtered by the level of this one."""
+    before, logger = structlog.get_config(), logging.getLogger("aiormq")
+    level = logger.level
+    yield
+    structlog.configure(**before)
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-import structlog
 
 from services.cli.__main__ import call
 from tests.integration.world import World, at_work
@@ -91,13 +89,3 @@ class Command:
         """(exit code, standard output, standard error)."""
         code = call(list(arguments))
         return (code, *self._capsys.readouterr())
-
-
-@contextmanager
-def logs_as_before() -> Iterator[None]:
-    """A command sets up logs for the whole process."""
-    before, logger = structlog.get_config(), logging.getLogger("aiormq")
-    level = logger.level
-    yield
-    structlog.configure(**before)
-    logger.setLevel(level)

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from unittest import mock
 
 import psycopg
 import pytest
-import structlog
 
 from services.cli.__main__ import call
 from tests.stack import Stack
@@ -41,9 +40,8 @@ class Done:
 
 
 @pytest.fixture
-def run(environment: Mapping[str, str]) -> Iterator[Run]:
+def run(environment: Mapping[str, str]) -> Run:
     """``run("migrate", "--check", stdin="…", DB_URI="…")``: in this process, which is quicker; "" unsets a setting."""
-    before = structlog.get_config()
 
     def call_here(*arguments: str, stdin: str = "", **settings: str) -> Done:
         wanted = {name: value for name, value in {**environment, **settings}.items() if value}
@@ -57,8 +55,7 @@ def run(environment: Mapping[str, str]) -> Iterator[Run]:
             code = call(arguments)
         return Done(code, out.getvalue(), err.getvalue())
 
-    yield call_here
-    structlog.configure(**before)
+    return call_here
 
 
 def find_rows(database: str, query: str) -> list[tuple[object, ...]]:

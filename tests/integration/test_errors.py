@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.stopping import Command, Desk, logs_as_before, metric, open_desk
-from tests.stack import Stack
+from tests.integration.stopping import Command, Desk, metric
 from tests.support.waiting import wait_until
 
 PATH = "/v1/errors"
 ERROR = {"name": "called back", "tag": "spring", "code": 550, "status": "5.7.1", "description": "Called back"}
-
-
-@pytest.fixture(scope="module")
-def working(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with open_desk(servers, database_template, tmp_path_factory.mktemp("desk")) as desk:
-        yield desk
-
-
-@pytest.fixture
-def desk(working: Desk) -> Desk:
-    """No errors are forced yet."""
-    working.clear()
-    return working
 
 
 # --- /v1/errors
@@ -69,27 +54,26 @@ def test_what_is_wrong_is_refused_by_field(desk: Desk, change: dict[str, Any], f
 def test_the_command(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     monkeypatch.setenv("DB_URI", database)
     run = Command(capsys)
-    with logs_as_before():
-        assert run("errors", "list") == (0, "no forced errors\n", "")
-        added = run("errors", "add", "--tag", "spring", "--code", "550", "--description", "Called back")
-        assert added == (0, "added forced error 'tag=spring'\n", "")
-        assert run("errors", "add", "yahoo.example", "--code", "421", "--status", "4.3.2", "--for", "2h")[0] == 0
-        _, spring, yahoo = run("errors", "list")[1].splitlines()
-        assert spring.split() == ["tag=spring", "spring", "when", "removed", "550", "5.7.1", "Called", "back"]
-        assert yahoo.endswith("421 4.3.2 Stopped by a forced error")
-        raw = tmp_path / "errors.json"
-        raw.write_text(run("errors", "list", "--raw")[1])
-        assert {"name": "tag=spring", "tag": "spring", "code": 550, "description": "Called back"} in json.loads(raw.read_text())
-        assert run("errors", "add", "--file", str(raw))[0] == 0
-        for wrong, told in (
-            (["add", "x.example"], "--code is missing"),
-            (["add", "--code", "550"], "forced error: destination: missing"),
-            (["add", "x.example", "--code", "200"], "forced error: code: 200: expected a number from 400"),
-            (["add", "x.example", "--file", str(raw)], "not both"),
-        ):
-            code, _, error = run("errors", *wrong)
-            assert (code, told in error) == (2, True), error
-        assert run("errors", "remove", "tag=spring") == (0, "removed forced error 'tag=spring'\n", "")
+    assert run("errors", "list") == (0, "no forced errors\n", "")
+    added = run("errors", "add", "--tag", "spring", "--code", "550", "--description", "Called back")
+    assert added == (0, "added forced error 'tag=spring'\n", "")
+    assert run("errors", "add", "yahoo.example", "--code", "421", "--status", "4.3.2", "--for", "2h")[0] == 0
+    _, spring, yahoo = run("errors", "list")[1].splitlines()
+    assert spring.split() == ["tag=spring", "spring", "when", "removed", "550", "5.7.1", "Called", "back"]
+    assert yahoo.endswith("421 4.3.2 Stopped by a forced error")
+    raw = tmp_path / "errors.json"
+    raw.write_text(run("errors", "list", "--raw")[1])
+    assert {"name": "tag=spring", "tag": "spring", "code": 550, "description": "Called back"} in json.loads(raw.read_text())
+    assert run("errors", "add", "--file", str(raw))[0] == 0
+    for wrong, told in (
+        (["add", "x.example"], "--code is missing"),
+        (["add", "--code", "550"], "forced error: destination: missing"),
+        (["add", "x.example", "--code", "200"], "forced error: code: 200: expected a number from 400"),
+        (["add", "x.example", "--file", str(raw)], "not both"),
+    ):
+        code, _, error = run("errors", *wrong)
+        assert (code, told in error) == (2, True), error
+    assert run("errors", "remove", "tag=spring") == (0, "removed forced error 'tag=spring'\n", "")
 
 
 # --- the sender

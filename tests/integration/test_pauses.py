@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,13 @@ from typing import Any
 import pytest
 
 from shared.wire.times import parse_time, render_time
-from tests.integration.stopping import Command, Desk, logs_as_before, metric, open_desk
-from tests.stack import Stack
+from tests.integration.stopping import Command, Desk, metric
 from tests.support.waiting import wait_until
 
 PATH = "/v1/pauses"
 PAUSE = {"name": "spring at x/y", "destination": "*.example", "tag": "spring", "pool": "bulk", "reason": "complaints"}
 AWAY = 20
 """Seconds within which mail that waits for 5 s comes back on a busy host."""
-
-
-@pytest.fixture(scope="module")
-def working(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with open_desk(servers, database_template, tmp_path_factory.mktemp("desk")) as desk:
-        yield desk
-
-
-@pytest.fixture
-def desk(working: Desk) -> Desk:
-    """Nothing is paused yet."""
-    working.clear()
-    return working
 
 
 # --- /v1/pauses
@@ -79,30 +64,29 @@ def test_what_is_wrong_is_refused_by_field(desk: Desk, body: Any, field: str | N
 def test_the_command(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     monkeypatch.setenv("DB_URI", database)
     run = Command(capsys)
-    with logs_as_before():
-        assert run("pauses", "list") == (0, "no pauses\n", "")
-        assert run("pauses", "add", "gmail.com", "--for", "2h", "--reason", "they defer") == (0, "added pause 'gmail.com'\n", "")
-        assert run("pauses", "add", "*.outlook.com", "--tag", "spring")[1] == "added pause '*.outlook.com tag=spring'\n"
-        assert run("pauses", "add", "--pool", "bulk", "--name", "mine")[1] == "added pause 'mine'\n"
-        heads, outlook, gmail, mine = run("pauses", "list")[1].splitlines()
-        assert heads.split() == ["name", "destination", "tag", "pool", "expires", "(UTC)", "reason"]
-        assert outlook.split() == ["*.outlook.com", "tag=spring", "*.outlook.com", "spring", "when", "removed"]
-        assert mine.split() == ["mine", "bulk", "when", "removed"]
-        assert gmail.endswith("they defer")
-        raw = tmp_path / "pauses.json"
-        raw.write_text(run("pauses", "list", "--raw")[1])
-        first, *_ = (one for one in json.loads(raw.read_text()) if one["name"] == "gmail.com")
-        left = parse_time(first["expires"]) - datetime.now(UTC)
-        assert timedelta(minutes=119) < left <= timedelta(hours=2)
-        assert run("pauses", "add", "--file", str(raw))[0] == 0
-        for wrong, told in (
-            (["add"], "pause: destination: missing: expected at least one of destination, tag and pool"),
-            (["add", "x", "--file", str(raw)], "not both"),
-            (["add", "x", "--for", "x"], "--for 'x': expected seconds"),
-        ):
-            code, _, error = run("pauses", *wrong)
-            assert (code, told in error) == (2, True), error
-        assert run("pauses", "remove", "gmail.com", "mine")[1] == "removed pause 'gmail.com'\nremoved pause 'mine'\n"
+    assert run("pauses", "list") == (0, "no pauses\n", "")
+    assert run("pauses", "add", "gmail.com", "--for", "2h", "--reason", "they defer") == (0, "added pause 'gmail.com'\n", "")
+    assert run("pauses", "add", "*.outlook.com", "--tag", "spring")[1] == "added pause '*.outlook.com tag=spring'\n"
+    assert run("pauses", "add", "--pool", "bulk", "--name", "mine")[1] == "added pause 'mine'\n"
+    heads, outlook, gmail, mine = run("pauses", "list")[1].splitlines()
+    assert heads.split() == ["name", "destination", "tag", "pool", "expires", "(UTC)", "reason"]
+    assert outlook.split() == ["*.outlook.com", "tag=spring", "*.outlook.com", "spring", "when", "removed"]
+    assert mine.split() == ["mine", "bulk", "when", "removed"]
+    assert gmail.endswith("they defer")
+    raw = tmp_path / "pauses.json"
+    raw.write_text(run("pauses", "list", "--raw")[1])
+    first, *_ = (one for one in json.loads(raw.read_text()) if one["name"] == "gmail.com")
+    left = parse_time(first["expires"]) - datetime.now(UTC)
+    assert timedelta(minutes=119) < left <= timedelta(hours=2)
+    assert run("pauses", "add", "--file", str(raw))[0] == 0
+    for wrong, told in (
+        (["add"], "pause: destination: missing: expected at least one of destination, tag and pool"),
+        (["add", "x", "--file", str(raw)], "not both"),
+        (["add", "x", "--for", "x"], "--for 'x': expected seconds"),
+    ):
+        code, _, error = run("pauses", *wrong)
+        assert (code, told in error) == (2, True), error
+    assert run("pauses", "remove", "gmail.com", "mine")[1] == "removed pause 'gmail.com'\nremoved pause 'mine'\n"
 
 
 # --- the sender

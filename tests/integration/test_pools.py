@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import structlog
 
 from services.cli.__main__ import call
 from services.smtp_sender.pool_book import PoolBook
@@ -136,17 +134,6 @@ def test_they_are_in_the_pages(inbox: Inbox) -> None:
 # --- mailwarren pools
 
 
-@pytest.fixture
-def logs_as_before() -> Iterator[None]:
-    """The command sets up logs for the whole process."""
-    before, logger = structlog.get_config(), logging.getLogger("aiormq")
-    level = logger.level
-    yield
-    structlog.configure(**before)
-    logger.setLevel(level)
-
-
-@pytest.mark.usefixtures("logs_as_before")
 def test_the_command(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def run(*arguments: str) -> tuple[int, str, str]:
         code = call(["pools", *arguments])

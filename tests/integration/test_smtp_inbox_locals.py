@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.json_inbox_process import run_inbox as run_json_inbox
 from tests.integration.smtp_inbox_process import CONTENT, Client, Inbox, content_of, run_inbox, take_messages, without_received
-from tests.integration.stopping import Command, logs_as_before
+from tests.integration.stopping import Command
 from tests.stack import Stack
 from tests.support.waiting import wait_until
 
@@ -181,7 +181,7 @@ def test_they_follow_postgres_and_stay_without_it(
     settings = {**STRANGERS, "RABBITMQ_LOCAL": "local", "LOCALS_SNAPSHOT": str(snapshot), "LOCAL_DOMAINS": "own.example"}
     monkeypatch.setenv("DB_URI", database)
     run = Command(capsys)
-    with run_inbox(tmp_path, vhost, **settings, DB_URI=database) as inbox, logs_as_before():
+    with run_inbox(tmp_path, vhost, **settings, DB_URI=database) as inbox:
         assert ask(inbox, "b@local.example").startswith("550 5.7.1 ")
         assert run("locals", "add", "Local.example")[1] == "added local recipient 'local.example'\n"
         wait_until(lambda: ask(inbox, "b@local.example").startswith("250 "), within=5)
@@ -243,26 +243,25 @@ def test_over_http(servers: Stack, database_template: str, tmp_path: Path) -> No
 def test_the_command(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     monkeypatch.setenv("DB_URI", database)
     run = Command(capsys)
-    with logs_as_before():
-        assert run("locals", "list") == (0, "no local recipients\n", "")
-        assert run("locals", "add", "Example.com", "b-*@example.net", "--reason", "ours")[0] == 0
-        file = tmp_path / "list.txt"
-        file.write_text("# more\n\ninfo@example.org\n/x@example\\.org/\n")
-        assert run("locals", "add", "--file", str(file))[1].count("added local recipient") == 2
-        heads, *rows = run("locals", "list")[1].splitlines()
-        assert heads.split() == ["name", "kind", "reason"]
-        assert sorted(row.split()[1] for row in rows) == ["address", "domain", "regex", "wildcard"]
-        raw = json.loads(run("locals", "list", "--raw")[1])
-        assert {"name": "example.com", "reason": "ours"} in raw
-        for wrong, told in (
-            (["add"], "NAME is missing"),
-            (["add", "*"], "local recipient: name: '*': would take the domains of strangers"),
-            (["add", "x", "--file", str(file)], "either NAME or --file"),
-        ):
-            code, _, errors = run("locals", *wrong)
-            assert (code, told in errors) == (2, True), errors
-        assert run("locals", "remove", "EXAMPLE.com", "nobody.example")[0] == 1
-        assert len(json.loads(run("locals", "list", "--raw")[1])) == 3
+    assert run("locals", "list") == (0, "no local recipients\n", "")
+    assert run("locals", "add", "Example.com", "b-*@example.net", "--reason", "ours")[0] == 0
+    file = tmp_path / "list.txt"
+    file.write_text("# more\n\ninfo@example.org\n/x@example\\.org/\n")
+    assert run("locals", "add", "--file", str(file))[1].count("added local recipient") == 2
+    heads, *rows = run("locals", "list")[1].splitlines()
+    assert heads.split() == ["name", "kind", "reason"]
+    assert sorted(row.split()[1] for row in rows) == ["address", "domain", "regex", "wildcard"]
+    raw = json.loads(run("locals", "list", "--raw")[1])
+    assert {"name": "example.com", "reason": "ours"} in raw
+    for wrong, told in (
+        (["add"], "NAME is missing"),
+        (["add", "*"], "local recipient: name: '*': would take the domains of strangers"),
+        (["add", "x", "--file", str(file)], "either NAME or --file"),
+    ):
+        code, _, errors = run("locals", *wrong)
+        assert (code, told in errors) == (2, True), errors
+    assert run("locals", "remove", "EXAMPLE.com", "nobody.example")[0] == 1
+    assert len(json.loads(run("locals", "list", "--raw")[1])) == 3
 
 
 # --- what it does not start with

@@ -17,7 +17,7 @@ from services.smtp_sender.stop_book import StopBook, SuppressionTable
 from shared.delivery.suppressions import Held
 from shared.storage.snapshot import Follower
 from shared.trouble import Unavailable
-from tests.integration.stopping import Command, Desk, logs_as_before, metric, open_desk
+from tests.integration.stopping import Command, Desk, metric
 from tests.integration.world import MIME
 from tests.stack import Stack
 from tests.support.background import Background
@@ -29,19 +29,6 @@ PATH = "/v1/suppressions"
 BOB = {"name": "bob@example.org", "reason": "unsubscribed", "expires": "2030-01-01 00:00:00"}
 MANY = 100_000
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
-
-
-@pytest.fixture(scope="module")
-def working(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with open_desk(servers, database_template, tmp_path_factory.mktemp("desk")) as desk:
-        yield desk
-
-
-@pytest.fixture
-def desk(working: Desk) -> Desk:
-    """Nothing is suppressed yet."""
-    working.clear()
-    return working
 
 
 # --- /v1/suppressions
@@ -129,40 +116,39 @@ def test_they_are_in_the_pages(desk: Desk) -> None:
 def test_the_command(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     monkeypatch.setenv("DB_URI", database)
     run = Command(capsys)
-    with logs_as_before():
-        assert run("suppressions", "list") == (0, "no suppressions\n", "")
-        added = run("suppressions", "add", "Bob@example.org", "*.example.net", "--reason", "why", "--for", "1h")
-        assert added == (0, "added suppression 'bob@example.org'\nadded suppression '*.example.net'\n", "")
-        heads, *rows = run("suppressions", "list")[1].splitlines()
-        assert heads.split() == ["name", "expires", "(UTC)", "reason"]
-        assert sorted(row.split()[0] for row in rows) == ["*.example.net", "bob@example.org"]
-        assert all(row.endswith("why") for row in rows)
+    assert run("suppressions", "list") == (0, "no suppressions\n", "")
+    added = run("suppressions", "add", "Bob@example.org", "*.example.net", "--reason", "why", "--for", "1h")
+    assert added == (0, "added suppression 'bob@example.org'\nadded suppression '*.example.net'\n", "")
+    heads, *rows = run("suppressions", "list")[1].splitlines()
+    assert heads.split() == ["name", "expires", "(UTC)", "reason"]
+    assert sorted(row.split()[0] for row in rows) == ["*.example.net", "bob@example.org"]
+    assert all(row.endswith("why") for row in rows)
 
-        file = tmp_path / "list.txt"
-        file.write_text("# exported\nann@example.org\n\n @example.com \n" + "".join(f"u{n}@example.org\n" for n in range(30)))
-        assert run("suppressions", "add", "--file", str(file), "--reason", "list")[1] == "added 32, replaced 0 suppressions\n"
-        raw = tmp_path / "list.json"
-        raw.write_text(run("suppressions", "list", "--raw")[1])
-        documents = {one["name"]: one for one in json.loads(raw.read_text())}
-        assert len(documents) == 34
-        assert documents["example.com"] == {"name": "example.com", "reason": "list"}
-        assert set(documents["bob@example.org"]) == {"name", "reason", "expires"}
-        assert run("suppressions", "add", "--file", str(raw))[1] == "added 0, replaced 34 suppressions\n"
+    file = tmp_path / "list.txt"
+    file.write_text("# exported\nann@example.org\n\n @example.com \n" + "".join(f"u{n}@example.org\n" for n in range(30)))
+    assert run("suppressions", "add", "--file", str(file), "--reason", "list")[1] == "added 32, replaced 0 suppressions\n"
+    raw = tmp_path / "list.json"
+    raw.write_text(run("suppressions", "list", "--raw")[1])
+    documents = {one["name"]: one for one in json.loads(raw.read_text())}
+    assert len(documents) == 34
+    assert documents["example.com"] == {"name": "example.com", "reason": "list"}
+    assert set(documents["bob@example.org"]) == {"name", "reason", "expires"}
+    assert run("suppressions", "add", "--file", str(raw))[1] == "added 0, replaced 34 suppressions\n"
 
-        file.write_text("ann@example.org\nemail\n")
-        for wrong, told in (
-            (["add"], "NAME is missing"),
-            (["add", "x", "--file", str(file)], "not both"),
-            (["add", "--file", str(file)], "line 2: 'email': expected an address or a domain"),
-            (["add", "*"], "suppression: name: '*': expected an address"),
-            (["add", "x@y.example", "--for", "soon"], "--for 'soon': expected seconds"),
-            (["add", "x@y.example", "--for", "99999999h"], "--for '99999999h':"),
-        ):
-            code, _, error = run("suppressions", *wrong)
-            assert (code, told in error) == (2, True), error
-        assert run("suppressions", "remove", "BOB@example.org", "nobody@example.org") == (
-            1, "removed suppression 'bob@example.org'\n", "no suppression 'nobody@example.org'\n",
-        )  # fmt: skip
+    file.write_text("ann@example.org\nemail\n")
+    for wrong, told in (
+        (["add"], "NAME is missing"),
+        (["add", "x", "--file", str(file)], "not both"),
+        (["add", "--file", str(file)], "line 2: 'email': expected an address or a domain"),
+        (["add", "*"], "suppression: name: '*': expected an address"),
+        (["add", "x@y.example", "--for", "soon"], "--for 'soon': expected seconds"),
+        (["add", "x@y.example", "--for", "99999999h"], "--for '99999999h':"),
+    ):
+        code, _, error = run("suppressions", *wrong)
+        assert (code, told in error) == (2, True), error
+    assert run("suppressions", "remove", "BOB@example.org", "nobody@example.org") == (
+        1, "removed suppression 'bob@example.org'\n", "no suppression 'nobody@example.org'\n",
+    )  # fmt: skip
 
 
 # --- the sender
