@@ -1,7 +1,8 @@
 """From a record on the wire to rows. Pure.
 
-A record is the mail's JSON without its content. The AMQP header ``event`` says what happened; where it got lost (a record that was
-parked and put back by hand) the content tells, as far as it can. Text of any kind is cleaned, never a reason to lose a record.
+A record is the mail's JSON without its content; a message holds one, or a list of them (``shared.wire.bundle``). The AMQP header
+``event`` says what happened; where it got lost (a record that was parked and put back by hand) the content tells, as far as it can.
+Text of any kind is cleaned, never a reason to lose a record.
 """
 
 import json
@@ -48,13 +49,36 @@ class Record:
     """Key of a payload that outlives the mail."""
 
 
-def parse_record(frame: Frame, *, now: int, client_prefix: str = "") -> Record:
-    """The rows of one record. ``client_prefix``: the keys in the message store that publishers may name. Raises BadRecord."""
-    if not frame.is_ours:
-        raise BadRecord("not published by one of our processes (app-id)")
-    document = parse_body(frame)
+def parse_frame(frame: Frame, *, now: int, client_prefix: str = "") -> tuple[list[Record], str]:
+    """The rows of every record in a message, and what is wrong with those that cannot be recorded; "": nothing.
+
+    ``client_prefix``: the keys in the message store that publishers may name.
+    """
+    records: list[Record] = []
+    wrong = ""
+    try:
+        if not frame.is_ours:
+            raise BadRecord("not published by one of our processes (app-id)")
+        body = parse_body(frame)
+        documents = body if isinstance(body, list) else [body]
+        if not documents:
+            raise BadRecord("body is an empty list, expected records")
+        for number, document in enumerate(documents, 1):
+            try:
+                records.append(parse_record(document, frame.event, now=now, client_prefix=client_prefix))
+            except BadRecord as error:
+                wrong = wrong or (f"record {number} of {len(documents)}: {error}" if isinstance(body, list) else str(error))
+    except BadMessage as error:
+        return [], str(error)
+    return records, wrong
+
+
+def parse_record(document: Any, event: str | None, *, now: int, client_prefix: str = "") -> Record:
+    """The rows of one record. Raises BadRecord."""
+    if not isinstance(document, dict):
+        raise BadRecord(f"it is a JSON {type(document).__name__}, expected an object")
     mail = _Mail(document, now, client_prefix)
-    event = frame.event if frame.event in EVENTS else derive_event(document, mail)
+    event = event if event in EVENTS else derive_event(document, mail)
     if event == "accepted":
         return Record(mail.id, mail.transaction, mail.seen, mail.submission("accepted", mail.due), (), None, mail.kept)
     if event == "retry":
@@ -68,8 +92,8 @@ def parse_record(frame: Frame, *, now: int, client_prefix: str = "") -> Record:
     return Record(mail.id, mail.transaction, mail.time, submission, (), status, mail.kept)
 
 
-def parse_body(frame: Frame) -> dict[str, Any]:
-    """The JSON object, as leniently as can be: a lone surrogate or a wrong byte somewhere must not cost the record. Raises BadRecord."""
+def parse_body(frame: Frame) -> dict[str, Any] | list[Any]:
+    """The JSON in it, as leniently as can be: a lone surrogate or a wrong byte must not cost the record. Raises BadRecord."""
     raw = decompress(frame.body) if frame.encoding == "gzip" else frame.body
     try:
         document = orjson.loads(raw)
@@ -78,8 +102,8 @@ def parse_body(frame: Frame) -> dict[str, Any]:
             document = json.loads(raw.decode("utf-8", "replace"), strict=False)
         except (ValueError, RecursionError) as error:
             raise BadRecord(f"body is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise BadRecord(f"body is a JSON {type(document).__name__}, expected an object")
+    if not isinstance(document, dict | list):
+        raise BadRecord(f"body is a JSON {type(document).__name__}, expected an object or a list of objects")
     if is_too_deep(document):
         raise BadRecord(f"body is nested deeper than {MAX_DEPTH}")
     return document

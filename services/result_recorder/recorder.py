@@ -6,10 +6,10 @@ again and does the rest. A payload that cannot be deleted is left to the archive
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from services.result_recorder.handler import Record, parse_record
+from services.result_recorder.handler import Record, parse_frame
 from services.result_recorder.metrics import BATCH_SECONDS, BATCH_SIZE, COMPLETED, LAG, PAYLOADS, ROWS, UNRECORDABLE
 from services.result_recorder.rows import gather
 from shared.amqp.consumer import Frame
@@ -17,14 +17,19 @@ from shared.log import get_logger
 from shared.process import Runtime
 from shared.storage.payloads import Store
 from shared.storage.records import Complete, RecordTables, Rows, UnstorableRows
-from shared.trouble import BadMessage, Unavailable
+from shared.trouble import Unavailable
 
 log = get_logger()
 
+MOST_RECORDS = 1000
+"""In one transaction (and what more comes in the same message)."""
 DELETES = 16
 """Payloads deleted at once."""
 DELETE_PATIENCE = 10.0
 """Seconds for all deletes of a batch; what is left then is the sweep's. Records are worth more than disk space."""
+
+Placed = tuple[int, Record]
+"""A record, behind the index of the frame that it came in."""
 
 
 class Recorder:
@@ -41,37 +46,45 @@ class Recorder:
         now = int(time.time())
         if not self._tables.is_open:
             await self._tables.open()
-        records: dict[int, Record] = {}
         reasons: dict[int, str] = {}
-        for index, frame in enumerate(frames):
-            try:
-                records[index] = parse_record(frame, now=now, client_prefix=self._client_prefix)
-            except BadMessage as error:
-                reasons[index] = str(error)
-        reasons |= await self._store_all(records, now)
-        await self._settle([record for index, record in records.items() if index not in reasons], now)
+        for records in self._parse(frames, reasons, now):
+            refused = await self._store_all(records, now)
+            reasons |= {records[place][0]: reason for place, reason in refused.items()}
+            await self._settle([record for place, (_, record) in enumerate(records) if place not in refused], now)
         if reasons:
             await self._tables.note_break(now)
             UNRECORDABLE.inc(len(reasons))
-        BATCH_SIZE.observe(len(frames))
         BATCH_SECONDS.observe(time.perf_counter() - began)
         return reasons
 
-    async def _store_all(self, records: Mapping[int, Record], now: int) -> dict[int, str]:
-        """Store in one transaction; when Postgres refuses the data, halve until the culprits stand alone."""
-        if not records:
-            return {}
-        rows = gather(records.values())
+    def _parse(self, frames: Sequence[Frame], reasons: dict[int, str], now: int) -> Iterator[list[Placed]]:
+        """The records of all frames, some MOST_RECORDS at a time: frames may hold many. Fills ``reasons``."""
+        records: list[Placed] = []
+        for index, frame in enumerate(frames):
+            found, wrong = parse_frame(frame, now=now, client_prefix=self._client_prefix)
+            if wrong:
+                reasons[index] = wrong
+            records += [(index, record) for record in found]
+            if len(records) >= MOST_RECORDS:
+                yield records
+                records = []
+        if records:
+            yield records
+
+    async def _store_all(self, records: Sequence[Placed], now: int) -> dict[int, str]:
+        """Store in one transaction; when Postgres refuses the data, halve until the culprits stand alone. Place in ``records`` → reason."""
+        rows = gather(record for _, record in records)
         try:
             await self._tables.store(rows, now=now)
         except UnstorableRows as error:
             if len(records) == 1:
-                return {index: f"Postgres: {error}" for index in records}
-            items = list(records.items())
-            middle = len(items) // 2
-            return await self._store_all(dict(items[:middle]), now) | await self._store_all(dict(items[middle:]), now)
+                return {0: f"Postgres: {error}"}
+            middle = len(records) // 2
+            later = await self._store_all(records[middle:], now)
+            return await self._store_all(records[:middle], now) | {middle + place: reason for place, reason in later.items()}
         _count(rows)
-        LAG.set(max(0.0, time.time() - max(record.moment for record in records.values())))
+        BATCH_SIZE.observe(len(records))
+        LAG.set(max(0.0, time.time() - max(record.moment for _, record in records)))
         return {}
 
     async def _settle(self, records: Sequence[Record], now: int) -> None:

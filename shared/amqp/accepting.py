@@ -23,6 +23,7 @@ from shared.amqp.topology.verify import verify
 from shared.log import get_logger
 from shared.process import Runtime
 from shared.trouble import BadSetting, BrokerLost, Unavailable
+from shared.wire.bundle import bundle
 from shared.wire.publication import EVENT, Publication
 
 log = get_logger()
@@ -167,18 +168,21 @@ class AcceptingPublisher:
             await asyncio.wait({self._recording}, timeout=SETTLE)
 
     async def _publish_records(self, publisher: Publisher, mails: Sequence[Ready]) -> None:
-        key = self._settings.rabbitmq_record
+        """``mails``: all of the same event."""
+        key, headers = self._settings.rabbitmq_record, {EVENT: mails[0].event}
         try:
-            rendered = [self._render(key, mail.record, {EVENT: mail.event}) for mail in mails]
-            lost = [outcome for outcome in await publisher.publish_each(rendered, turns=1) if outcome is not None]
+            bundles = list(bundle([mail.record for mail in mails]))
+            outcomes = await publisher.publish_each([self._render(key, body, headers) for body, _ in bundles], turns=1)
         except Exception:
             # Whatever it is: the mails are on their way, and a refusal now would double them.
             LOST_RECORDS.inc(len(mails))
             log.exception("mail accepted, but its record was lost", recipients=len(mails))
             return
+        lost = [(count, outcome) for (_, count), outcome in zip(bundles, outcomes, strict=True) if outcome is not None]
         if lost:
-            LOST_RECORDS.inc(len(lost))
-            log.error("mail accepted, but its record was lost", recipients=len(lost), reason=str(lost[0]))
+            recipients = sum(count for count, _ in lost)
+            LOST_RECORDS.inc(recipients)
+            log.error("mail accepted, but its record was lost", recipients=recipients, reason=str(lost[0][1]))
 
     def _render(self, key: str, body: bytes, headers: Mapping[str, Any] = _NONE) -> Publication:
         encoding = self._settings.rabbitmq_encoding

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pika
 
+from tests.support.queues import unbundle
 from tests.support.waiting import free_ports, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -257,7 +258,7 @@ def without_received(content: bytes) -> bytes:
 
 
 def take_messages(amqp: str, queue: str) -> list[tuple[dict[str, Any], Any]]:
-    """All messages of the queue, taken out: (JSON, AMQP properties)."""
+    """All messages of the queue, records one by one, taken out: (JSON, AMQP properties)."""
     messages: list[tuple[dict[str, Any], Any]] = []
     with closing(pika.BlockingConnection(pika.URLParameters(amqp))) as connection:
         channel = connection.channel()
@@ -265,4 +266,4 @@ def take_messages(amqp: str, queue: str) -> list[tuple[dict[str, Any], Any]]:
             method, properties, body = channel.basic_get(queue, auto_ack=True)
             if method is None:
                 return messages
-            messages.append((json.loads(body), properties))
+            messages.extend((json.loads(one), properties) for one in unbundle(body))

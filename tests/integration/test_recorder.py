@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from services.result_recorder.recorder import Recorder
+from services.result_recorder.recorder import MOST_RECORDS, Recorder
 from shared.amqp.consumer import Frame
 from shared.storage.database import DatabaseSettings
 from shared.storage.directory import DirectoryStore
@@ -291,6 +291,19 @@ async def test_data_that_postgres_refuses_park_only_their_record(bench: Bench) -
     assert set(reasons) == {7, 8, 15}
     assert all("check constraint" in reason for reason in reasons.values())
     assert bench.count("message_status") == 17
+
+
+async def test_of_a_list_of_records_all_but_the_bad_ones_are_recorded(bench: Bench) -> None:
+    mails = [make_mail() for _ in range(2 * MOST_RECORDS)]
+    bad = make_mail(id="x" * 256)
+    lists = [make_frame(json.dumps(mails[start : start + 20]).encode(), "accepted") for start in range(0, len(mails), 20)]
+    lists[7] = make_frame(json.dumps([*mails[140:160], bad]).encode(), "accepted")
+    assert await bench.record(*lists) == {
+        7: f"record 21 of 21: id: '{'x' * 79}: expected a text of 1 to 255 printable characters"
+    }
+    assert bench.count("messages") == len(mails)
+    assert await bench.record(*lists[:2]) == {}
+    assert bench.count("messages") == len(mails)
 
 
 async def test_a_parked_record_ends_being_caught_up(bench: Bench) -> None:

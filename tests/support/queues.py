@@ -58,7 +58,7 @@ class Queues:
         await self.run_now(do)
 
     async def take_now(self, queue: str) -> list[Got]:
-        """Everything that lies in the queue; it is empty afterwards."""
+        """Everything that lies in the queue, records one by one; it is empty afterwards."""
         taken: list[Got] = []
 
         async def do(channel: Any) -> None:
@@ -68,7 +68,8 @@ class Queues:
                     return
                 properties = message.header.properties
                 key = str(message.delivery.routing_key)
-                taken.append(Got(message.body, properties.headers or {}, properties.app_id, properties.content_encoding, key))
+                traits = properties.headers or {}, properties.app_id, properties.content_encoding, key
+                taken.extend(Got(body, *traits) for body in unbundle(message.body))
 
         await self.run_now(do)
         return taken
@@ -106,3 +107,8 @@ class Queues:
     def run(self, do: Callable[[Any], Awaitable[None]]) -> None:
         """See ``run_now``."""
         asyncio.run(self.run_now(do))
+
+
+def unbundle(body: bytes) -> list[bytes]:
+    """The records of a message that holds a list of them, or else its body."""
+    return [orjson.dumps(record) for record in orjson.loads(body)] if body.startswith(b"[{") else [body]

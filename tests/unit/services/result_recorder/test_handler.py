@@ -6,17 +6,27 @@ from typing import Any
 import orjson
 import pytest
 
-from services.result_recorder.handler import BadRecord, clean, clean_json, parse_record
+from services.result_recorder.handler import BadRecord, Record, clean, clean_json, parse_frame
+from shared.amqp.consumer import Frame
 from shared.trouble import BadMessage
 from tests.support.record_frames import SEEN_UNIX, accepted, failure, make_frame, make_mail, make_result, refused, retry, success
 
 NOW = SEEN_UNIX + 3600
 
 
+def parse(frame: Frame, **settings: str) -> Record:
+    """The one record of a message. Raises BadRecord."""
+    records, wrong = parse_frame(frame, now=NOW, **settings)
+    if wrong:
+        raise BadRecord(wrong)
+    (record,) = records
+    return record
+
+
 def test_accepted_becomes_a_submission() -> None:
     mail = make_mail(strategy="seal", recipients_total=3)
     mail["key"] = f"v1/2026/11/23/{mail['transaction']}"
-    record = parse_record(accepted(mail), now=NOW)
+    record = parse(accepted(mail))
     assert record.attempts == ()
     assert record.status is None
     row = record.submission
@@ -42,7 +52,7 @@ def test_accepted_becomes_a_submission() -> None:
 
 def test_retry_becomes_its_attempts_and_only_the_newest_is_due() -> None:
     mail = make_mail("Bob@EXAMPLE.net")
-    record = parse_record(retry(mail, refused(1), refused(2, **{"class": "greylisted"})), now=NOW)
+    record = parse(retry(mail, refused(1), refused(2, **{"class": "greylisted"})))
     assert [row.attempt for row in record.attempts] == [1, 2]
     assert [row.next_attempt_at for row in record.attempts] == [None, SEEN_UNIX + 3600]
     newest = record.attempts[1]
@@ -57,14 +67,14 @@ def test_retry_becomes_its_attempts_and_only_the_newest_is_due() -> None:
 
 def test_mail_handed_to_the_next_strategy_is_due_at_once() -> None:
     mail = make_mail(outbound=[], results=[refused(1)])
-    record = parse_record(make_frame(mail, "retry"), now=NOW)
+    record = parse(make_frame(mail, "retry"))
     assert record.attempts[0].next_attempt_at == SEEN_UNIX + 60
 
 
 @pytest.mark.parametrize(("render", "status"), [(success, "delivered"), (failure, "failed")])
 def test_final_becomes_a_status_with_every_attempt(render: Any, status: str) -> None:
     last = make_result(2) if status == "delivered" else refused(2, code=550, **{"class": "bad-mailbox"})
-    record = parse_record(render(make_mail(), refused(1), last), now=NOW)
+    record = parse(render(make_mail(), refused(1), last))
     row = record.status
     assert row is not None
     assert (row.status, row.state, row.code, row.delivery_strategy) == (status, last["state"], last["code"], "smtp")
@@ -87,19 +97,21 @@ def test_final_becomes_a_status_with_every_attempt(render: Any, status: str) -> 
 @pytest.mark.parametrize("given", [None, "no event of ours"])
 def test_without_a_known_event_the_content_tells(changes: dict[str, Any], event: str, given: str | None) -> None:
     mail = make_mail() | changes
-    assert parse_record(make_frame(mail, given), now=NOW) == parse_record(make_frame(mail, event), now=NOW)
+    assert parse(make_frame(mail, given)) == parse(make_frame(mail, event))
 
 
 def test_a_failure_that_may_have_been_handed_on_is_not_guessed() -> None:
     with pytest.raises(BadRecord, match="header event is missing"):
-        parse_record(make_frame(make_mail(results=[refused()], outbound=[]), None), now=NOW)
+        parse(make_frame(make_mail(results=[refused()], outbound=[]), None))
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         (b"not json", "not JSON"),
-        (b"[]", "expected an object"),
+        (b"[]", "an empty list"),
+        (b"7", "expected an object or a list of objects"),
+        (b"[7]", "record 1 of 1: it is a JSON int, expected an object"),
         (b"{}", "id: None: expected a text"),
         (b'{"x": ' + b"[" * 300 + b"]" * 300 + b"}", "nested deeper than 100"),
         (orjson.dumps(make_mail(id="x" * 256)), "id: 'xxx"),
@@ -111,23 +123,32 @@ def test_a_failure_that_may_have_been_handed_on_is_not_guessed() -> None:
 )
 def test_what_cannot_be_recorded_says_why(body: bytes, reason: str) -> None:
     with pytest.raises(BadMessage, match=reason):
-        parse_record(make_frame(body, None), now=NOW)
+        parse(make_frame(body, None))
 
 
 def test_a_retry_without_an_attempt_is_refused() -> None:
     with pytest.raises(BadRecord, match="a retry without an attempt"):
-        parse_record(make_frame(make_mail(), "retry"), now=NOW)
+        parse(make_frame(make_mail(), "retry"))
 
 
 def test_records_of_strangers_are_refused() -> None:
     with pytest.raises(BadRecord, match="app-id"):
-        parse_record(make_frame(make_mail(), "accepted", is_ours=False), now=NOW)
+        parse(make_frame(make_mail(), "accepted", is_ours=False))
+
+
+def test_a_list_holds_records_and_a_bad_one_harms_no_other() -> None:
+    first, second = make_mail(), make_mail()
+    body = orjson.dumps([first, {"id": 7}, second, []])
+    records, wrong = parse_frame(make_frame(body, "accepted"), now=NOW)
+    assert records == [parse(accepted(first)), parse(accepted(second))]
+    assert wrong.startswith("record 2 of 4: id: 7: expected a text")
+    assert parse_frame(make_frame(orjson.dumps([first]), "accepted"), now=NOW) == ([parse(accepted(first))], "")
 
 
 def test_gzip_is_read() -> None:
     mail = make_mail()
     packed = make_frame(gzip.compress(orjson.dumps(mail)), "accepted", encoding="gzip")
-    assert parse_record(packed, now=NOW) == parse_record(accepted(mail), now=NOW)
+    assert parse(packed) == parse(accepted(mail))
 
 
 def test_wrong_types_are_left_out_not_fatal() -> None:
@@ -136,7 +157,7 @@ def test_wrong_types_are_left_out_not_fatal() -> None:
         recipients_total="two", nextattempt="soon",
         results=[{"state": 1, "result": None, "code": "250", "attempt": "one", "time": 5, "description": {}}],
     )  # fmt: skip
-    record = parse_record(make_frame(mail, "retry"), now=NOW)
+    record = parse(make_frame(mail, "retry"))
     attempt = record.attempts[0]
     assert (attempt.attempt, attempt.state, attempt.code, attempt.time) == (1, None, None, NOW)
     assert record.submission is not None
@@ -145,7 +166,7 @@ def test_wrong_types_are_left_out_not_fatal() -> None:
 
 def test_attempts_without_numbers_are_numbered_by_their_place() -> None:
     results = [{"state": "connect"}, {"state": "message", "attempt": 2}, {"state": "data", "attempt": True}]
-    record = parse_record(make_frame(make_mail(results=results), "failure"), now=NOW)
+    record = parse(make_frame(make_mail(results=results), "failure"))
     assert record.status is not None
     assert [(r["attempt"], r["state"]) for r in orjson.loads(record.status.results)] == [
         (1, "connect"), (2, "message"), (3, "data"),
@@ -177,7 +198,7 @@ def test_json_is_cleaned_all_the_way_down() -> None:
 def test_surrogates_and_wrong_bytes_in_the_body_do_not_cost_the_record() -> None:
     mail = orjson.dumps(make_mail(results=[make_result(description="HERE")]))
     for hostile in (b"\\ud800", b"\xff\xfe", b"\\u0000", b"\x01"):
-        record = parse_record(make_frame(mail.replace(b"HERE", hostile), "success"), now=NOW)
+        record = parse(make_frame(mail.replace(b"HERE", hostile), "success"))
         assert record.status is not None
         assert record.status.status == "delivered"
         assert "\\u00" not in record.status.results
@@ -200,20 +221,20 @@ def test_surrogates_and_wrong_bytes_in_the_body_do_not_cost_the_record() -> None
 def test_only_a_key_of_this_mail_or_with_the_clients_prefix_is_believed(key: Any, believed: bool) -> None:
     mail = make_mail()
     mail["key"] = key.format(**mail) if isinstance(key, str) else key
-    record = parse_record(retry(mail, refused()), now=NOW, client_prefix="clients/")
+    record = parse(retry(mail, refused()), client_prefix="clients/")
     assert record.submission is not None
     assert record.submission.datafile == (mail["key"] if believed else None)
 
 
 def test_without_a_prefix_no_key_of_a_client_is_believed() -> None:
-    record = parse_record(retry(make_mail(key="clients/mail-1"), refused()), now=NOW)
+    record = parse(retry(make_mail(key="clients/mail-1"), refused()))
     assert record.submission is not None
     assert record.submission.datafile is None
 
 
 def test_a_final_record_that_alone_knows_the_key_makes_a_submission() -> None:
     document = make_mail(channel="amqp", key="clients/1", results=[make_result()])
-    record = parse_record(make_frame(document, "success"), now=NOW, client_prefix="clients/")
+    record = parse(make_frame(document, "success"), client_prefix="clients/")
     assert record.submission is not None
     assert record.submission.datafile == "clients/1"
 
@@ -221,7 +242,7 @@ def test_a_final_record_that_alone_knows_the_key_makes_a_submission() -> None:
 def test_keepmime_is_remembered_and_deletes_nothing() -> None:
     mail = make_mail(keepmime=True)
     mail["key"] = f"v1/2026/11/23/{mail['transaction']}"
-    record = parse_record(success(mail), now=NOW)
+    record = parse(success(mail))
     assert record.kept == mail["key"]
     assert record.submission is None
 
@@ -241,13 +262,13 @@ def test_message_id(given: str | None, header: Any, known_as: str) -> None:
     mail = make_mail(extracted={"headers": {} if header is None else {"message-id": header}})
     if given:
         mail["message-id"] = given.format(**mail)
-    record = parse_record(success(mail), now=NOW)
+    record = parse(success(mail))
     assert record.status is not None
     assert record.status.message_id == known_as.format(**mail)
 
 
 def test_a_report_is_told_from_a_mail() -> None:
     mail = make_mail(extracted={"headers": {"content-type": "multipart/REPORT; report-type=delivery-status"}}, envelope="<>")
-    record = parse_record(accepted(mail), now=NOW)
+    record = parse(accepted(mail))
     assert record.submission is not None
     assert (record.submission.message_type, record.submission.sender) == ("report", "")

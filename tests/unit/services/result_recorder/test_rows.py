@@ -2,14 +2,14 @@
 
 import orjson
 
-from services.result_recorder.handler import Record, parse_record
+from services.result_recorder.handler import Record, parse_frame
 from services.result_recorder.rows import gather
 from shared.amqp.consumer import Frame
 from tests.support.record_frames import SEEN_UNIX, accepted, failure, make_mail, make_result, refused, retry, success
 
 
 def parse(*frames: Frame) -> list[Record]:
-    return [parse_record(frame, now=SEEN_UNIX) for frame in frames]
+    return [record for frame in frames for record in parse_frame(frame, now=SEEN_UNIX)[0]]
 
 
 def test_recipients_of_one_submission_share_a_row() -> None:
