@@ -6,6 +6,7 @@ Clients that have authenticated and those in ``smtp-range`` may send to everybod
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
 from shared.trouble import BadSetting
@@ -17,6 +18,8 @@ _INTERNET_4 = IPv4Network("0.0.0.0/0")
 _INTERNET_6 = IPv6Network("2000::/3")
 _MOST = 8
 """This part of the Internet and more are no clients of anybody: a slip of the prefix length."""
+REMEMBERED = 1024
+"""Clients whose addresses need not be parsed for each connection: that costs as much as its greeting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,7 @@ class RelayPolicy:
         """
         if user:
             return True
-        try:
-            address = normalize_address(client)
-        except ValueError:
-            return False
-        return any(address.version == network.version and address in network for network in self.networks)
+        return _is_in(client, self.networks)
 
     @property
     def is_loopback_only(self) -> bool:
@@ -85,6 +84,16 @@ def check_not_open(networks: Sequence[Network], setting: str) -> None:
             )
 
 
+@lru_cache(REMEMBERED)
+def _is_in(client: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        address = normalize_address(client)
+    except ValueError:
+        return False
+    return any(address.version == network.version and address in network for network in networks)
+
+
+@lru_cache(REMEMBERED)
 def normalize_address(text: str) -> IPv4Address | IPv6Address:
     """The address without a zone, and an IPv4 address that a dual-stack socket shows as IPv6 as IPv4. Raises ValueError."""
     address = ip_address(text.partition("%")[0])
