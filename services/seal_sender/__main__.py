@@ -1,5 +1,6 @@
 """Wires seal-sender together."""
 
+import asyncio
 import socket
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from shared.process import Runtime, run_service
 from shared.storage.contents import Contents
 from shared.storage.journal import FileJournal
 from shared.storage.open_store import open_store
+from shared.storage.snapshot import Follower
+from shared.storage.stop_book import StopBook
 
 
 def main(options: Mapping[str, str] | None = None, config: Path | None = None) -> int:
@@ -33,6 +36,11 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     journal = FileJournal(Path(settings.journal_dir))
     contents = Contents(store, settings.client_key_prefix, domain=socket.gethostname())
     sealer = Sealer(client, contents)
+    stops = StopBook(settings)
+    follower = Follower(settings, stops.followed, name="seal-sender", refresh=settings.stops_refresh)
+    await follower.load()
+    following = asyncio.ensure_future(follower.follow())
+    following.add_done_callback(lambda task: _report(task, runtime))
     keys = outcome_keys(settings, retries=f"{settings.rabbitmq_seal}.retries")
     try:
         async with open_pipeline(settings, runtime, publishes=keys.published) as publisher:
@@ -47,12 +55,19 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
                 runtime=runtime,
                 notifying=notifying,
                 patterns=load_patterns(settings.response_patterns),
+                stops=stops.current,
             )
             await Consumer(settings, runtime, publisher, delivering.handle, home=delivering.home).run()
     finally:
+        following.cancel()
         await client.close()
         await store.close()
         journal.close()
+
+
+def _report(task: "asyncio.Task[None]", runtime: Runtime) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        runtime.fail(error)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from shared.delivery.settings import RetrySettings
 from shared.loopback import is_loopback
 from shared.settings import Duration
 from shared.storage.open_store import StorageSettings
+from shared.storage.stop_book import StopSettings
 
 
-class ServiceSettings(BrokerSettings, RetrySettings, StorageSettings):
+class ServiceSettings(BrokerSettings, RetrySettings, StorageSettings, StopSettings):
     """Every knob of seal-sender."""
 
     rabbitmq_queue: str = Field(default="seal", description="the one queue consumed")
@@ -20,6 +21,10 @@ class ServiceSettings(BrokerSettings, RetrySettings, StorageSettings):
     metrics_addr: str = Field(
         default="127.0.0.1:9104",
         description="host:port for /metrics, /liveness and /readiness; worker i listens on port + i; empty = off",
+    )
+    stops_refresh: Duration = Field(
+        default=timedelta(seconds=60),
+        description="seconds after which suppressions, pauses and forced errors are read again even when nothing was notified",
     )
     outbound_seal_addr: str = Field(
         default="", description="the seal service, https://host[:port][/path]; http:// only on loopback. Required"

@@ -10,7 +10,6 @@ from services.smtp_sender.pool import Limits, Pool
 from services.smtp_sender.pool_book import PoolBook
 from services.smtp_sender.route import Resolver
 from services.smtp_sender.settings import ServiceSettings
-from services.smtp_sender.stop_book import StopBook
 from services.smtp_sender.tls import Tls
 from services.smtp_sender.wiring import make_courier
 from shared.amqp.consumer import Consumer
@@ -25,6 +24,7 @@ from shared.storage.contents import Contents
 from shared.storage.journal import FileJournal
 from shared.storage.open_store import open_store
 from shared.storage.snapshot import Follower
+from shared.storage.stop_book import StopBook
 
 
 def main(options: Mapping[str, str] | None = None, config: Path | None = None) -> int:

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.smtp_sender.opening import Manners, open_session
 from services.smtp_sender.session import Ending, Session, Target
@@ -14,6 +14,9 @@ from shared.trouble import Unavailable
 OPEN = Gauge("smtp_sessions_open", "SMTP sessions open towards peers")
 OPENED = Counter("smtp_sessions_opened", "SMTP sessions opened")
 REUSED = Counter("smtp_sessions_reused", "Transactions on a session that had carried a mail before")
+MESSAGES = Histogram(
+    "smtp_session_messages", "Mails that a session carried until it ended", buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,7 @@ class Pool:
 
     def _close(self, session: Session) -> None:
         OPEN.dec()
+        MESSAGES.observe(session.messages)
         task = asyncio.get_running_loop().create_task(session.quit())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

@@ -1,14 +1,11 @@
 """Where does a mail for this domain go? DNS (RFC 5321 5.1, 7505), address literals, smarthosts, and which addresses are refused."""
 
 import asyncio
-import errno
 import ipaddress
 import random
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import dns.nameserver
 import dns.rdatatype
@@ -19,10 +16,12 @@ from services.smtp_sender.lookup import Lookups
 from services.smtp_sender.policy import Policy
 from services.smtp_sender.session import Ending
 from shared.mail.address import Mailbox, domain_to_ascii
+from shared.reachable import is_allowed as is_allowed
+from shared.reachable import is_local as is_local
+from shared.reachable import is_own as is_own
 from shared.trouble import BadSetting
 from shared.wire.result import Result, State
 
-GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 MOST_ADDRESSES = 5
 """Addresses tried in one attempt."""
 MOST_NAMES = 10
@@ -162,42 +161,6 @@ def parse_literal(domain: str) -> str | None:
 def decide_domain(recipient: Mailbox) -> str:
     """The domain to look up, in ASCII."""
     return domain_to_ascii(recipient.domain)
-
-
-@lru_cache(maxsize=10_000)
-def is_allowed(address: str, allowed: tuple[str, ...]) -> bool:
-    """May we connect to ``address`` on the word of DNS or of a message? Public addresses, and those in ``smtp-allow-private``."""
-    ip = ipaddress.ip_address(address)
-    mapped = getattr(ip, "ipv4_mapped", None)
-    if mapped is not None:
-        ip = mapped
-    is_public = ip.is_global and not ip.is_multicast
-    if isinstance(ip, ipaddress.IPv6Address):
-        # What is not in 2000::/3, and 6to4 and Teredo in it, may lead to an IPv4 address that we cannot judge (NAT64, compatible …).
-        is_public = is_public and ip in GLOBAL_UNICAST and ip.sixtofour is None and ip.teredo is None
-    if is_public:
-        return True
-    return any(ip in ipaddress.ip_network(network) for network in allowed if ip.version == ipaddress.ip_network(network).version)
-
-
-def is_own(address: str) -> bool:
-    """Is ``address`` a public one of this host's? Known for ten seconds."""
-    return _is_own(address, int(time.monotonic() / 10))
-
-
-@lru_cache(maxsize=10_000)
-def _is_own(address: str, _period: int) -> bool:
-    return ipaddress.ip_address(address).is_global and is_local(address)
-
-
-def is_local(address: str) -> bool:
-    """Is ``address`` one of this host's?"""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind((address, 0))
-        except OSError as error:
-            return error.errno != errno.EADDRNOTAVAIL
-    return True
 
 
 def _server(server: str) -> dns.nameserver.Nameserver:

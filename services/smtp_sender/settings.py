@@ -11,12 +11,12 @@ from shared.amqp.settings import BrokerSettings
 from shared.delivery.pools import check_helo_name, parse_source_address
 from shared.delivery.settings import RetrySettings
 from shared.settings import Duration, Pairs, Strings
-from shared.storage.database import DatabaseSettings, check_uri
 from shared.storage.open_store import StorageSettings
+from shared.storage.stop_book import StopSettings
 from shared.wire.instructions import Security
 
 
-class ServiceSettings(BrokerSettings, RetrySettings, StorageSettings, DatabaseSettings):
+class ServiceSettings(BrokerSettings, RetrySettings, StorageSettings, StopSettings):
     """Every knob of smtp-sender."""
 
     rabbitmq_queue: str = Field(default="outbox", description="the one queue consumed")
@@ -57,10 +57,6 @@ class ServiceSettings(BrokerSettings, RetrySettings, StorageSettings, DatabaseSe
     pools_refresh: Duration = Field(
         default=timedelta(seconds=60),
         description="seconds after which pools, suppressions, pauses and forced errors are read again even when nothing was notified",
-    )
-    stops_snapshot: Path = Field(
-        default=Path("/var/lib/mailwarren/stops"),
-        description="folder that keeps the last suppressions, pauses and forced errors seen in Postgres, as pools-snapshot does",
     )
     db_uri: str = Field(
         default="",
@@ -109,10 +105,3 @@ class ServiceSettings(BrokerSettings, RetrySettings, StorageSettings, DatabaseSe
     @classmethod
     def _names(cls, value: dict[str, str]) -> dict[str, str]:
         return {parse_source_address(address): check_helo_name(name) for address, name in value.items()}
-
-    @field_validator("db_uri")
-    @classmethod
-    def _postgresql(cls, value: str) -> str:
-        if value:
-            check_uri(value)
-        return value

@@ -9,7 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from tests.stack import Stack
 from tests.support.background import Background
@@ -30,21 +34,25 @@ class Sealing:
     service: SealService
     queues: Queues
     store: Path
+    database: str
 
 
 @pytest.fixture(scope="module")
-def running(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealing]:
+def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealing]:
     """One process and one seal service for the whole module."""
     name = f"seal_sender_{uuid.uuid4().hex[:12]}"
     address = servers.rabbitmq.create_vhost(name)
     servers.declare_topology(address)
     store = tmp_path_factory.mktemp("payloads")
+    database = servers.postgres.create_database(name, template=database_template)
     with Background() as background:
         service = background.enter(SealService(tmp_path_factory.mktemp("ledger"), token="right"))
         settings = settings_of(address, service.url, store) | {"RABBITMQ_API": servers.rabbitmq.api}
+        settings |= {"DB_URI": database, "STOPS_SNAPSHOT": str(tmp_path_factory.mktemp("stops"))}
         with ServiceProcess("seal-sender", settings) as process:
-            yield Sealing(process, service, Queues(address), store)
+            yield Sealing(process, service, Queues(address), store, database)
     servers.rabbitmq.drop_vhost(name)
+    servers.postgres.drop_database(name)
 
 
 def settings_of(address: str, url: str, store: Path) -> dict[str, str]:
@@ -137,6 +145,35 @@ def test_a_permanent_refusal_is_the_failure(sealing: Sealing, recipient: str, co
     assert (attempt["state"], attempt["result"], attempt["code"]) == ("message", "error", code)
     assert "asked for this refusal" in attempt["description"]
     assert mails_of(sealing, recipient) == []
+
+
+def stop(sealing: Sealing, table: str, name: str, **document: Any) -> None:
+    """Keep an entry of a stop list, and wait until the process knows."""
+    now = int(datetime.now(UTC).timestamp())
+    statement = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s)").format(sql.Identifier(table))
+    with psycopg.connect(sealing.database) as connection:
+        connection.execute(statement, [name, Jsonb(document), now, now])
+    gauge = f"stops_{'forced_errors' if table == 'errors' else table} 1.0"
+    wait_until(lambda: gauge in httpx.get(f"http://{sealing.process.metrics}/metrics").text, what=gauge)
+
+
+def test_suppressions_pauses_and_forced_errors_hold_here_too(sealing: Sealing) -> None:
+    stop(sealing, "suppressions", "suppressed@example.org", reason="unsubscribed")
+    stop(sealing, "errors", "forced", destination="forced.example", code=550, description="Called back")
+    stop(sealing, "pauses", "paused", destination="paused.example")
+    for recipient in ("suppressed@example.org", "ok@forced.example", "ok@paused.example"):
+        sealing.queues.publish(message(recipient), key="seal")
+    failures = wait_for(sealing, "failures", 2)
+    told = {got.document["recipient"]: got.document["results"][0] for got in failures}
+    assert told["suppressed@example.org"]["state"] == "suppression"
+    assert (told["ok@forced.example"]["code"], told["ok@forced.example"]["description"]) == (550, "Called back")
+    wait_until(lambda: "paused_messages_total 1.0" in httpx.get(f"http://{sealing.process.metrics}/metrics").text)
+    with psycopg.connect(sealing.database) as connection:
+        connection.execute("DELETE FROM pauses")
+    [got] = wait_for(sealing, "success", within=30)
+    assert (got.document["recipient"], len(got.document["results"])) == ("ok@paused.example", 1)
+    assert not mails_of(sealing, "suppressed@example.org")
+    assert not mails_of(sealing, "ok@forced.example")
 
 
 def test_a_refusal_for_now_is_tried_again(sealing: Sealing) -> None:

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from services.smtp_sender.settings import ServiceSettings
-from services.smtp_sender.stop_book import StopBook, SuppressionTable
 from shared.delivery.suppressions import Held
 from shared.storage.snapshot import Follower
+from shared.storage.stop_book import StopBook, SuppressionTable
 from shared.trouble import Unavailable
 from tests.integration.stopping import Command, Desk, metric
 from tests.integration.world import MIME
@@ -97,7 +97,7 @@ def test_a_hundred_thousand_in_one_request(desk: Desk) -> None:
     listed = desk.http.get(PATH).json()
     assert len(listed) == MANY + 1
     assert {one["name"] for one in listed} == {*names, "new@example.org"}
-    wait_until(lambda: metric(desk.world.stack, "smtp_suppressions") == MANY + 1, within=20)
+    wait_until(lambda: metric(desk.world.stack, "stops_suppressions") == MANY + 1, within=20)
 
 
 def test_they_are_in_the_pages(desk: Desk) -> None:
@@ -307,12 +307,12 @@ def test_without_postgres_the_last_list_counts(own: tuple[Stack, ScriptedMx], tm
         wait_until(lambda: [mail for mail in mx.ledger.mails() if mail.recipient == f"ok+{name}@example.org"], within=20)
 
     stack.run_command(["suppressions", "add", "bob@example.org"], DB_URI=stack.env["DB_URI"])
-    wait_until(lambda: metric(stack, "smtp_suppressions") == 1, within=5)
+    wait_until(lambda: metric(stack, "stops_suppressions") == 1, within=5)
     stack.stop("postgres")
     assert_obeyed("from-memory")
     stack.restart("smtp-sender")
     assert_obeyed("from-disk")
-    assert metric(stack, "smtp_suppressions_fresh") == 0
+    assert metric(stack, "stops_suppressions_fresh") == 0
 
     # Never seen: nobody is sent what he must not get, and nothing is counted against the mail.
     stack.stop("smtp-sender")
@@ -320,6 +320,6 @@ def test_without_postgres_the_last_list_counts(own: tuple[Stack, ScriptedMx], tm
     publish("ok+held@example.org")
     wait_until(lambda: queues.count("wait.30s") == 1, within=20)
     stack.start("postgres")
-    wait_until(lambda: metric(stack, "smtp_suppressions_fresh") == 1, within=20)
+    wait_until(lambda: metric(stack, "stops_suppressions_fresh") == 1, within=20)
     assert_obeyed("again")
     wait_until(lambda: any(mail.recipient == "ok+held@example.org" for mail in mx.ledger.mails()), within=60)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.smtp_sender.stop_book import SuppressionTable
+from shared.storage.stop_book import SuppressionTable
 from shared.delivery.suppressions import Held
 from shared.storage.snapshot import MOST_NAMES, join_names, parse_names, replace_file
 from shared.trouble import Unavailable

@@ -1,37 +1,59 @@
-"""Suppressions, pauses and forced errors as this sender last saw them in Postgres (``/v1/suppressions``, ``/v1/pauses``, ``/v1/errors``).
+"""Suppressions, pauses and forced errors as a sender last saw them in Postgres (``/v1/suppressions``, ``/v1/pauses``, ``/v1/errors``).
 
 With Postgres down it goes on with what it has. A sender with ``db-uri`` that has never seen one of them holds all mail: what was sent
 to somebody who must get none cannot be taken back.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import Gauge
+from pydantic import Field, field_validator
 
-from services.smtp_sender.settings import ServiceSettings
 from shared.delivery.conditions import Index
 from shared.delivery.stops import NO_STOPS, ForcedError, Pause, Stops, parse_error, parse_pause
 from shared.delivery.suppressions import Held, hold, render_held
-from shared.storage.database import Connection
+from shared.storage.database import Connection, DatabaseSettings, check_uri
 from shared.storage.documents import fetch_documents
 from shared.storage.register import Register
 from shared.storage.snapshot import Followed, Snapshot
 
-SUPPRESSIONS = Gauge("smtp_suppressions", "Suppressions in Postgres, as last seen")
+SUPPRESSIONS = Gauge("stops_suppressions", "Suppressions in Postgres, as last seen")
 SUPPRESSIONS_FRESH = Gauge(
-    "smtp_suppressions_fresh", "1 while the suppressions follow Postgres, 0 while the last snapshot is used"
+    "stops_suppressions_fresh", "1 while the suppressions follow Postgres, 0 while the last snapshot is used"
 )
-PAUSES = Gauge("smtp_pauses", "Pauses in Postgres, as last seen")
-PAUSES_FRESH = Gauge("smtp_pauses_fresh", "1 while the pauses follow Postgres, 0 while the last snapshot is used")
-ERRORS = Gauge("smtp_forced_errors", "Forced errors in Postgres, as last seen")
-ERRORS_FRESH = Gauge("smtp_forced_errors_fresh", "1 while the forced errors follow Postgres, 0 while the last snapshot is used")
+PAUSES = Gauge("stops_pauses", "Pauses in Postgres, as last seen")
+PAUSES_FRESH = Gauge("stops_pauses_fresh", "1 while the pauses follow Postgres, 0 while the last snapshot is used")
+ERRORS = Gauge("stops_forced_errors", "Forced errors in Postgres, as last seen")
+ERRORS_FRESH = Gauge("stops_forced_errors_fresh", "1 while the forced errors follow Postgres, 0 while the last snapshot is used")
+
+
+class StopSettings(DatabaseSettings):
+    """Where the lists come from. A mixin for the settings of the senders."""
+
+    db_uri: str = Field(
+        default="",
+        description="postgresql://user:password@host:port/database with suppressions, pauses and forced errors; empty = none",
+    )
+    stops_snapshot: Path = Field(
+        default=Path("/var/lib/mailwarren/stops"),
+        description="folder that keeps the last suppressions, pauses and forced errors seen in Postgres, so that a restart works while "
+        "it is down",
+    )
+
+    @field_validator("db_uri")
+    @classmethod
+    def _postgresql(cls, value: str) -> str:
+        if value:
+            check_uri(value)
+        return value
 
 
 class StopBook:
     """What is in force now."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: StopSettings) -> None:
         folder = settings.stops_snapshot
         self._suppressions = SuppressionTable(folder / "suppressions.jsonl")
         self._pauses = PauseTable(folder / "pauses.json")
