@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.json_inbox import examples
+from services.json_inbox.access import find_caller
 from services.json_inbox.answers import TIMES
 from services.json_inbox.documents import read_document
 from services.json_inbox.inbox import Inbox
@@ -16,7 +17,7 @@ from services.json_inbox.intake import WRITTEN_HERE, InvalidItem, check_properti
 from services.json_inbox.problems import Problem, render_json
 from services.json_inbox.rule_examples import NAME, NAMED_RULE, RULE, RULE_KEPT, RULE_SHOWN, RULES_LISTED, TESTED
 from shared.acceptance import prepare
-from shared.delivery.rewrites import apply_rewrite, find_changes
+from shared.delivery.rewrites import apply_rewrite, find_changes, mask
 from shared.delivery.rule_params import CHANNELS
 from shared.delivery.rules import Rule, explain_route, parse_rule
 from shared.storage.database import Database
@@ -31,10 +32,10 @@ def build_router(inbox: Inbox, database: Database) -> APIRouter:
     _add_test(router, inbox, database)
 
     @router.get("/v1/config", summary="List rules", responses=RULES_LISTED)
-    async def list_rules() -> Response:
-        """All rules, in the order in which they are tried."""
+    async def list_rules(request: Request) -> Response:
+        """All rules, in the order in which they are tried. Passwords are shown to the scope `rules` only."""
         async with database.connection() as connection:
-            return render_json([_render(rule) for rule in await fetch_rules(connection)])
+            return render_json([_render(rule, request) for rule in await fetch_rules(connection)])
 
     @router.post("/v1/config", summary="Add or replace a rule", status_code=201, openapi_extra=RULE, responses=RULE_KEPT)
     async def post_rule(request: Request) -> Response:
@@ -42,13 +43,13 @@ def build_router(inbox: Inbox, database: Database) -> APIRouter:
         return await _store(database, await read_document(request, inbox.settings))
 
     @router.get("/v1/config/{name:path}", summary="Show a rule", responses=RULE_SHOWN)
-    async def get_rule(name: str = NAME) -> Response:
-        """One rule."""
+    async def get_rule(request: Request, name: str = NAME) -> Response:
+        """One rule. A password is shown to the scope `rules` only."""
         async with database.connection() as connection:
             rule = await fetch_rule(connection, name)
         if rule is None:
             raise _missing(name)
-        return render_json(_render(rule))
+        return render_json(_render(rule, request))
 
     @router.put("/v1/config/{name:path}", summary="Put a rule", openapi_extra=NAMED_RULE, responses=RULE_KEPT)
     async def put_rule(request: Request, name: str = NAME) -> Response:
@@ -105,7 +106,7 @@ async def _store(database: Database, document: Mapping[str, Any]) -> Response:
         is_new = await store_rule(connection, row)
         stored = await fetch_rule(connection, rule.name)
     location = {"Location": f"/v1/config/{quote(rule.name, safe='')}"}
-    return render_json(_render(stored or row), 201 if is_new else 200, location)
+    return render_json(stored or row, 201 if is_new else 200, location)
 
 
 def _parse_stored(row: Mapping[str, Any]) -> Rule:
@@ -116,8 +117,13 @@ def _parse_stored(row: Mapping[str, Any]) -> Rule:
         raise Problem(409, f"the rule {str(row['name'])[:80]!r} in Postgres cannot be read: {error}", field="name") from None
 
 
-def _render(rule: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(rule)
+def _render(rule: Mapping[str, Any], request: Request) -> Mapping[str, Any]:
+    """The rule as this caller may see it."""
+    configuration = rule["configuration"]
+    rewrite = configuration.get("rewrite")
+    if not rewrite or "rules" in find_caller(request.scope).scopes:
+        return rule
+    return {**rule, "configuration": {**configuration, "rewrite": {name: mask(name, value) for name, value in rewrite.items()}}}
 
 
 def _parse_sample(document: Mapping[str, Any], inbox: Inbox) -> Message:

@@ -20,6 +20,8 @@ PROPERTIES = ("smarthost", "pool", "ips", "tags", "security", "headers", "nextat
 MOST_SECONDS = 10**8
 """Of ``nextattempt``, some three years: as of ``retries``."""
 _WHERE = "configuration.rewrite"
+MASK = "***"
+"""Shown in place of a password."""
 _SMARTHOST = ("hostname", "port", "username", "password")
 _FROM_WEAK_TO_STRONG = tuple(Security)
 _Changes = Mapping[str, Any]
@@ -83,7 +85,7 @@ def find_changes(before: Message, after: Message) -> dict[str, Any]:
 def mask(name: str, value: Any) -> Any:
     """The value of a property without the password of a smarthost."""
     if name == "smarthost" and isinstance(value, Mapping) and value.get("password") is not None:
-        return {**value, "password": "***"}
+        return {**value, "password": MASK}
     return value
 
 
@@ -92,6 +94,10 @@ def _check_more(rewrite: Mapping[str, Any]) -> None:
     smarthost = rewrite.get("smarthost", {})
     if unknown := set(smarthost) - set(_SMARTHOST):
         raise ValueError(f"{_WHERE}.smarthost.{min(map(str, unknown))[:80]}: unknown; expected one of {', '.join(_SMARTHOST)}")
+    if smarthost.get("password") == MASK:
+        raise ValueError(
+            f"{_WHERE}.smarthost.password: {MASK!r}: expected the password; this is shown in its place without the scope rules"
+        )
     if smarthost and not _is_host(smarthost["hostname"]):
         raise ValueError(f"{_WHERE}.smarthost.hostname: {smarthost['hostname']!r:.80}: expected a host name or an IP address")
     if rewrite.get("ips") == []:

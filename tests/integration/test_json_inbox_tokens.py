@@ -134,6 +134,24 @@ def test_a_token_does_what_its_scopes_say_and_nothing_else(inbox: Inbox, tokens:
     assert inbox.http.post("/v1/actions", json=redrive, headers=both).json() == {"redriven": 0, "dry-run": True}
 
 
+def test_passwords_of_smarthosts_are_for_those_who_may_set_them(inbox: Inbox, tokens: Tokens) -> None:
+    reader, ruler = tokens.add("reader", "read"), tokens.add("ruler", "read", "rules")
+    for headers in (reader, ruler):
+        wait_for_token(inbox.http, headers)
+    smarthost = {"hostname": "relay.example", "username": "me", "password": "hunter2"}
+    rule = {"name": "via", "configuration": {"params": {}, "outbound": ["smtp"], "rewrite": {"smarthost": smarthost}}}
+    assert inbox.http.post("/v1/config", json=rule, headers=ruler).status_code == 201
+    for path in ("/v1/config", "/v1/config/via"):
+        assert "hunter2" in inbox.http.get(path, headers=ruler).text
+        shown = inbox.http.get(path, headers=reader)
+        assert (shown.status_code, "hunter2" in shown.text, '"password":"***"' in shown.text) == (200, False, True)
+    # What a reader was shown must not come back as the password.
+    copied = inbox.http.get("/v1/config/via", headers=reader).json()
+    refused = inbox.http.post("/v1/config", json=copied, headers=ruler)
+    assert (refused.status_code, refused.json()["field"]) == (422, "configuration.rewrite.smarthost.password")
+    assert inbox.http.delete("/v1/config/via", headers=ruler).status_code == 204
+
+
 def test_the_mail_names_the_token_that_sent_it(inbox: Inbox, tokens: Tokens) -> None:
     headers = tokens.add("shop", "send")
     wait_for_token(inbox.http, headers)
