@@ -1,6 +1,6 @@
 """JSON and structured mail: what is too deep, too large, doubled, or a header in disguise.
 
-More: tests/integration/test_json_inbox_bad_input.py.
+More: tests/integration/json_inbox/test_bad_input.py.
 """
 
 import gzip

@@ -9,23 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.integration.json_inbox_process import JSON, LINES, MIME, Inbox, message, run_inbox
-from tests.stack import Stack
-
-
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One process for the whole module."""
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads")) as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def inbox(running: Inbox) -> Inbox:
-    """The process, with empty queues."""
-    for queue in ("inbox", "records", "dead"):
-        running.queues.take(queue)
-    return running
+from tests.integration.json_inbox_process import JSON, LINES, MIME, Inbox, message
 
 
 def test_a_mail_is_published_with_its_record_before_the_202(inbox: Inbox) -> None:

@@ -4,33 +4,16 @@ import json
 import signal
 import socket
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-import pytest
 
-from tests.integration.json_inbox_process import JSON, MIME, Inbox, message, run_inbox, settings_of, start
+from tests.integration.json_inbox_process import JSON, MIME, Inbox, message, settings_of, start
 from tests.stack import Stack
 from tests.support.queues import Queues
 from tests.support.waiting import free_ports, wait_until
-
-
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One process for the whole module."""
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads")) as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def inbox(running: Inbox) -> Inbox:
-    """The process, with empty queues."""
-    for queue in ("inbox", "records", "dead"):
-        running.queues.take(queue)
-    return running
 
 
 def test_an_action_is_held_while_the_store_is_down_and_done_afterwards(inbox: Inbox) -> None:

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +26,7 @@ def own_address() -> str:
     return next(address for address in found if not is_loopback(address))
 
 
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One process for the whole module; beside it, its store and its tokens."""
-    more = {"CLIENT_KEY_PREFIX": "mine/"}
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads"), more) as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def inbox(running: Inbox) -> Inbox:
-    """The process, with empty queues."""
-    for queue in ("inbox", "records", "dead"):
-        running.queues.take(queue)
-    return running
+SETTINGS = {"CLIENT_KEY_PREFIX": "mine/"}
 
 
 class Tokens:

@@ -2,30 +2,13 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from email import message_from_bytes
 from email.policy import SMTP
 from typing import Any
 
 import pytest
 
-from tests.integration.json_inbox_process import JSON, LINES, Inbox, message, run_inbox
-from tests.stack import Stack
-
-
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One process for the whole module."""
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads")) as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def inbox(running: Inbox) -> Inbox:
-    """The process, with empty queues."""
-    for queue in ("inbox", "records", "dead"):
-        running.queues.take(queue)
-    return running
+from tests.integration.json_inbox_process import JSON, LINES, Inbox, message
 
 
 def body(**properties: Any) -> bytes:

@@ -12,27 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.json_inbox_process import LINES, MIME, Inbox, message, run_inbox
-from tests.stack import Stack
+from tests.integration.json_inbox_process import LINES, MIME, Inbox, message
 from tests.support.waiting import wait_until
 
 STREAM = "/v1/messages?partial=true"
 
 
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One process for the whole module, with small batches and small lines."""
-    more = {"HTTP_MAX_MESSAGES": "100", "HTTP_MAX_SIZE": "3000000"}
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads"), more) as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def inbox(running: Inbox) -> Inbox:
-    """The process, with empty queues."""
-    for queue in ("inbox", "records", "dead"):
-        running.queues.take(queue)
-    return running
+SETTINGS = {"HTTP_MAX_MESSAGES": "100", "HTTP_MAX_SIZE": "3000000"}
 
 
 def line(recipient: str = "to@example.org", **properties: Any) -> bytes:

@@ -3,33 +3,15 @@
 import gzip
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
 
-from tests.integration.json_inbox_process import JSON, Inbox, message, run_inbox
-from tests.stack import Stack
+from tests.integration.json_inbox_process import JSON, Inbox, message
 from tests.support.service import ServiceProcess
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One process for the whole module."""
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads")) as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def inbox(running: Inbox) -> Inbox:
-    """The process, with empty queues."""
-    for queue in ("inbox", "records", "dead"):
-        running.queues.take(queue)
-    return running
-
 
 RULE = {
     "name": "clinic/1",

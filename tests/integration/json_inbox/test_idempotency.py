@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,24 +24,9 @@ from shared.storage.idempotency import (
     sweep_requests,
     withdraw,
 )
-from tests.integration.json_inbox_process import Inbox, message, run_inbox, settings_of, start
+from tests.integration.json_inbox_process import Inbox, message, settings_of, start
 from tests.stack import Stack
 from tests.support.waiting import free_ports, wait_until
-
-
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One process for the whole module."""
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads")) as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def inbox(running: Inbox) -> Inbox:
-    """The process, with empty queues."""
-    for queue in ("inbox", "records", "dead"):
-        running.queues.take(queue)
-    return running
 
 
 def key() -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""json-inbox, one file per kind of call, each against a real process."""
