@@ -107,17 +107,38 @@ need_packages() {
     install_packages "$@" >>"$log" 2>&1 </dev/null || say "Debian packages: apt-get reports trouble (see $log)"
 }
 
-# --- Exim: unpacked, not installed, because Debian's package would replace Postfix (both are the mail-transport-agent)
+# --- Unpacked, not installed: Exim, because Debian's package would replace Postfix (both are the mail-transport-agent), and promtool,
+# because its package starts a Prometheus
 
-exim=.run/packages/exim4
+packages=.run/packages
+exim=$packages/exim4
+promtool=$packages/promtool
 
-download_exim() {
-    (cd .run/packages && rm -f exim4-daemon-light_* && apt-get -q download exim4-daemon-light && mv exim4-daemon-light_* exim4.deb)
+# download_package PACKAGE FILE: the package as .run/packages/FILE.deb.
+download_package() {
+    (cd $packages && rm -f "$1"_* && apt-get -q download "$1" && mv "$1"_* "$2.deb")
 }
 
-# Its content alone: the program is set-user-ID root in the package, and here it runs as whoever starts it.
-unpack_exim() {
-    dpkg-deb --fsys-tarfile $exim.deb | tar -x -O ./usr/sbin/exim4 >$exim.new && chmod 755 $exim.new && mv $exim.new $exim
+# unpack_program FILE PATH: one program of the package. Its content alone: what is set-user-ID root there runs as whoever starts it here.
+unpack_program() {
+    dpkg-deb --fsys-tarfile "$packages/$1.deb" | tar -x -O "./$2" >"$packages/$1.new" &&
+        chmod 755 "$packages/$1.new" && mv "$packages/$1.new" "$packages/$1"
+}
+
+# need_unpacked PACKAGE FILE PATH: the program at PATH of the package, as .run/packages/FILE.
+need_unpacked() {
+    [ ! -x "$packages/$2" ] || return 0
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        refuse "Missing on this machine: $packages/$2. Put the program /$3 of Debian's $1 there, then run this again."
+    fi
+    say "Debian packages: unpacking $1 into $packages"
+    mkdir -p $packages
+    if ! download_package "$1" "$2" >>"$log" 2>&1 </dev/null; then
+        may_install || refuse "$1 cannot be downloaded (see $log). Run: sudo apt-get update, then this again."
+        run "Updating the lists of packages" apt update
+        run "Downloading $1" download_package "$1" "$2"
+    fi
+    run "Unpacking $1" unpack_program "$2" "$3"
 }
 
 # missing_libraries: the packages of the libraries that Exim needs, when it does not find them all.
@@ -127,22 +148,16 @@ missing_libraries() {
 }
 
 need_exim() {
-    if ! [ -x $exim ]; then
-        if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
-            refuse "Missing on this machine: Exim as $exim. Put the program of Debian's exim4-daemon-light there, then run this again."
-        fi
-        say "Debian packages: unpacking exim4-daemon-light into .run/packages"
-        mkdir -p .run/packages
-        if ! download_exim >>"$log" 2>&1 </dev/null; then
-            may_install || refuse "exim4-daemon-light cannot be downloaded (see $log). Run: sudo apt-get update, then this again."
-            run "Updating the lists of packages" apt update
-            run "Downloading exim4-daemon-light" download_exim
-        fi
-        run "Unpacking exim4-daemon-light" unpack_exim
-    fi
+    need_unpacked exim4-daemon-light exim4 usr/sbin/exim4
     # shellcheck disable=SC2046 # names of packages, to be split
     need_packages $(missing_libraries)
     ! ldd $exim | grep "not found" >>"$log" || run "Finding the libraries of Exim" false
+}
+
+need_promtool() {
+    need_unpacked prometheus promtool usr/bin/promtool
+    # 19 MB, of which one program is used.
+    rm -f $promtool.deb
 }
 
 # --- Node: the clients that the tests run, as locked, into .run/node
@@ -223,6 +238,7 @@ missing=$(find_missing "$@")
 case " $* " in
 *" test "*)
     need_exim
+    need_promtool
     need_node_packages
     ;;
 esac

@@ -96,14 +96,14 @@ class Acceptance:
     publish: Publish
     key: str
     """Routing key for mail that came in (``inbox``)."""
-    threshold: int
-    """Content of up to this many bytes rides in the message, larger goes to the store (``storage-threshold``)."""
+    threshold: int | None
+    """Content of up to this many bytes rides in the message, larger goes to the store; None: nothing does (``storage-policy``)."""
     patience: timedelta = timedelta(seconds=60)
     """``data-processing-timeout``: later than this after the end of the content, nothing is accepted any more."""
     memory: Memory | None = None
     """None: nothing is remembered."""
     max_message: int | None = None
-    """Octets of a message with content that must ride in it; None: however many."""
+    """Octets of a message that carries its content; None: however many."""
     turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_INLINE))
 
     async def accept(self, submissions: Sequence[Submission], *, now: datetime | None = None) -> list[list[Accepted]]:
@@ -176,7 +176,8 @@ class Acceptance:
         item = prepare(submission, now, self.threshold, self.key, recipients=recipients, whole=whole)
         if self.max_message is not None:
             for ready, one in zip(item.mails, recipients, strict=True):
-                if one.is_inline and len(ready.mail) > self.max_message:
+                is_carrying = one.is_inline or (item.key is None and not submission.key)
+                if is_carrying and len(ready.mail) > self.max_message:
                     raise TooLarge
         return item
 

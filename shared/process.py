@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -18,9 +19,12 @@ import uvloop
 
 from shared import log as logs
 from shared.settings import S, Settings, load
+from shared.tracing import start_tracing, stop_tracing
 from shared.trouble import BadSetting, BrokerLost
 
 log = logs.get_logger()
+
+READY = prometheus_client.Gauge("process_ready", "1 while the process is ready (/readiness)")
 
 STALLED = 60.0
 """Seconds without a turn of the event loop after which the process is no longer alive."""
@@ -88,6 +92,7 @@ def run_service(
 def run(service: str, settings: Settings, serve: Callable[[Runtime], Awaitable[None]]) -> int:
     """Run ``serve`` until it returns. The exit code: 0 done, 1 to be started again, 2 a setting is wrong."""
     logs.configure(service, settings.log_level)
+    start_tracing(service, settings.otlp_endpoint, settings.trace_sample)
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # the library is typed in part only
     # Messages make few cycles and many objects: the default thresholds spend per cents of the CPU on looking for them.
     gc.freeze()
@@ -97,6 +102,8 @@ def run(service: str, settings: Settings, serve: Callable[[Runtime], Awaitable[N
     except BadSetting as error:
         print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - the one line an operator reads
         return 2
+    finally:
+        stop_tracing()
 
 
 async def _main(service: str, settings: Settings, serve: Callable[[Runtime], Awaitable[None]]) -> int:
@@ -150,7 +157,15 @@ async def _beat(runtime: Runtime) -> None:
         await asyncio.sleep(1)
 
 
+class _Threading(ThreadingMixIn, WSGIServer):
+    """Who connects and says nothing keeps no probe waiting."""
+
+    daemon_threads = True
+
+
 class _Quiet(WSGIRequestHandler):
+    timeout = 10
+
     def log_message(self, format: str, *args: Any) -> None:
         return
 
@@ -165,10 +180,11 @@ class _health:
         self._server: WSGIServer | None = None
 
     def __enter__(self) -> "_health":
+        READY.set_function(lambda: float(self._runtime.ready))
         if self._address:
             host, port = split_address(self._address, "metrics-addr")
             try:
-                self._server = make_server(host, port, self._answer, handler_class=_Quiet)
+                self._server = make_server(host, port, self._answer, _Threading, _Quiet)
             except OSError as error:
                 raise BadSetting(f"metrics-addr: {self._address!r}: {error.strerror}") from None
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()

@@ -7,6 +7,9 @@ import time
 from functools import lru_cache
 
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+NEVER_PUBLIC = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("168.63.129.16/32"))
+"""What ``ipaddress`` of Python 3.11.7 takes for global: the rest of RFC 6890's block, where one cloud has its metadata, and the address at
+which another one's hosts tell their guests theirs."""
 
 
 @lru_cache(maxsize=10_000)
@@ -16,7 +19,7 @@ def is_allowed(address: str, allowed: tuple[str, ...]) -> bool:
     mapped = getattr(ip, "ipv4_mapped", None)
     if mapped is not None:
         ip = mapped
-    is_public = ip.is_global and not ip.is_multicast
+    is_public = ip.is_global and not ip.is_multicast and not any(ip in network for network in NEVER_PUBLIC)
     if isinstance(ip, ipaddress.IPv6Address):
         # What is not in 2000::/3, and 6to4 and Teredo in it, may lead to an IPv4 address that we cannot judge (NAT64, compatible …).
         is_public = is_public and ip in GLOBAL_UNICAST and ip.sixtofour is None and ip.teredo is None

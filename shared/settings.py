@@ -4,6 +4,7 @@ A setting is a field of a pydantic model. Its name is MailerQ's or mxengine's: `
 ``RABBITMQ_ADDRESS`` in the environment, ``rabbitmq_address`` in Python.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from shared.mail.duration import parse_duration
@@ -46,6 +48,8 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """Seconds (``30``) or Go's spelling (``1h30m``)."""
 Durations = Annotated[tuple[Duration, ...], NoDecode, BeforeValidator(_split)]
 """Durations with commas: ``600,600,1800``."""
+_STANDARD = "environment"
+"""In a field: a variable of another name that means the same."""
 
 
 class Settings(BaseSettings):
@@ -58,9 +62,30 @@ class Settings(BaseSettings):
         description="host:port for /metrics, /liveness and /readiness; worker i listens on port + i; empty = off",
     )
     log_level: str = Field(default="info", description="debug, info, warning or error", pattern="^(debug|info|warning|error)$")
+    otlp_endpoint: str = Field(
+        default="",
+        description="collector of traces (OTLP over HTTP), http[s]://host[:port][/path]; OTEL_EXPORTER_OTLP_ENDPOINT does as well; "
+        "empty = no tracing",
+        json_schema_extra={_STANDARD: "OTEL_EXPORTER_OTLP_ENDPOINT"},
+    )
+    trace_sample: float = Field(
+        default=1.0, ge=0, le=1, description="part of the mail that is traced, 0 to 1; mail that comes with a trace follows that"
+    )
     drain_timeout: Duration = Field(
         default=timedelta(seconds=25), description="how long work in hand may take after SIGTERM, seconds"
     )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_right = False
+        if value and (not is_right or parts.username is not None or parts.query or parts.fragment):
+            raise ValueError("expected http[s]://host[:port][/path]")
+        return value
 
 
 S = TypeVar("S", bound=Settings)
@@ -78,7 +103,7 @@ def load(cls: type[S], *, config: Path | None = None, options: Mapping[str, str]
     """Merge the four sources for ``cls``. Raises BadSetting that names the setting, the value and what was expected."""
     sources = {
         "file": _from_file(cls, config),
-        "environment": EnvSettingsSource(cls)(),
+        "environment": _from_standard(cls) | EnvSettingsSource(cls)(),
         "command line": _known(cls, options or {}, "command line"),
     }
     merged: dict[str, Any] = {}
@@ -156,6 +181,16 @@ def _from_file(cls: type[Settings], config: Path | None) -> dict[str, Any]:
     values = _read(config)
     # One file may serve all processes: settings of another process are no mistake here.
     return {name.replace("-", "_"): value for name, value in values.items() if name.replace("-", "_") in cls.model_fields}
+
+
+def _from_standard(cls: type[Settings]) -> dict[str, Any]:
+    """Values under the names that others have given to the same setting; ours come first."""
+    values = {}
+    for field, info in cls.model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and (value := os.environ.get(str(extra.get(_STANDARD)))):
+            values[field] = value
+    return values
 
 
 def _known(cls: type[Settings], options: Mapping[str, str], origin: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Prepared:
 def prepare(
     submission: Submission,
     now: datetime,
-    threshold: int,
+    threshold: int | None,
     routing_key: str,
     *,
     recipients: Sequence[Recipient] | None = None,
@@ -145,8 +145,8 @@ def prepare(
 ) -> Prepared:
     """Everything that can be decided before anything is durable. Pure but for the new ids.
 
-    ``recipients``: those of the submission that are still to be published, None: all. ``whole``: streamed content that was read back
-    for recipients who get it in the message.
+    ``threshold``: content of more octets is stored; None: none is, whatever its size. ``recipients``: those of the submission that are
+    still to be published, None: all. ``whole``: streamed content that was read back for recipients who get it in the message.
     """
     recipients = submission.recipients if recipients is None else recipients
     content, streamed = submission.content, submission.streamed
@@ -155,7 +155,8 @@ def prepare(
     else:
         head, size, sha256 = content, len(content), hashlib.sha256(content).hexdigest()
         whole = content
-    is_stored = (streamed is not None or size > threshold) and not all(recipient.is_inline for recipient in recipients)
+    is_large = streamed is not None or (threshold is not None and size > threshold)
+    is_stored = is_large and not all(recipient.is_inline for recipient in recipients)
     extracted = parse_extract(head)
     key = submission.key or (payload_key(submission.transaction, now) if is_stored else None)
     # Of a client's own payload nothing is known here, and without a checksum it is fetched as it is.

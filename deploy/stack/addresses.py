@@ -25,6 +25,7 @@ def choose_settings(given: Mapping[str, str], own: Mapping[str, str], folder: Pa
         "ROUTER_SNAPSHOT": str(folder / "rules.json"),
         "STOPS_SNAPSHOT": str(folder / "stops"),
         "TOKENS_SNAPSHOT": str(folder / "tokens.json"),
+        "WEBHOOK_SNAPSHOT": str(folder / "webhooks.json"),
         "OUTBOUND_SEAL_ADDR": f"http://{HOST}:{seal_port}",
     }
     names = {*chosen, "RABBITMQ_ADDRESS", "RABBITMQ_API", "DB_URI"}

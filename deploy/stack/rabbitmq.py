@@ -29,6 +29,7 @@ class RabbitMQ:
     node: str
     port: int
     api_port: int
+    metrics_port: int
     distribution_port: int
     epmd_port: int
     user: str
@@ -43,7 +44,7 @@ class RabbitMQ:
         write_private(self.folder / "rabbitmq.conf", self._render_configuration())
         (self.folder / "rabbitmq-env.conf").write_text("")
         (self.folder / "advanced.config").write_text("[].\n")
-        (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        (self.folder / "enabled_plugins").write_text("[rabbitmq_management, rabbitmq_prometheus].\n")
         cookie = self.folder / "home" / ".erlang.cookie"
         write_private(cookie, self.cookie)
         cookie.chmod(0o400)
@@ -82,6 +83,11 @@ class RabbitMQ:
     def api(self) -> str:
         """The management API's URL, with user and password."""
         return f"http://{self.user}:{self.password}@{HOST}:{self.api_port}"
+
+    @property
+    def metrics(self) -> str:
+        """``host:port`` of its own metrics for Prometheus."""
+        return f"{HOST}:{self.metrics_port}"
 
     def find_trouble(self) -> str | None:
         """Why the node cannot be used yet; None when it can. Asks AMQP and the management API."""
@@ -127,6 +133,7 @@ class RabbitMQ:
         return (
             f"listeners.tcp.1 = {HOST}:{self.port}\n"
             f"management.tcp.ip = {HOST}\nmanagement.tcp.port = {self.api_port}\n"
+            f"prometheus.tcp.ip = {HOST}\nprometheus.tcp.port = {self.metrics_port}\n"
             f"default_user = {self.user}\ndefault_pass = {self.password}\n"
             "disk_free_limit.absolute = 50MB\n"
             # The default of 512 MiB costs a small machine two thirds of the node's memory at the same rate.

@@ -19,6 +19,7 @@ def rabbitmq_of(memory: Memory) -> RabbitMQ:
         node=f"{memory.name}@localhost",  # always resolvable, whatever the machine is called
         port=memory.port("rabbitmq"),
         api_port=memory.port("rabbitmq-api"),
+        metrics_port=memory.port("rabbitmq-metrics"),
         distribution_port=memory.port("rabbitmq-distribution"),
         epmd_port=memory.port("epmd"),
         user=_USER,

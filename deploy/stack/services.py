@@ -35,17 +35,22 @@ SERVICES = {
 }
 
 
+OPTIONAL = {"webhook": Service("webhook", needs_database=True, needs_broker=True)}
+"""Those that run only when ``SCALE`` asks for them: webhook=1. Their queues are in topology-NAME.json."""
+
+
 def find_service(name: str) -> Service:
     """The service of this name."""
-    if name not in SERVICES:
-        raise StackError(f"no service {name!r}: expected one of {', '.join(SERVICES)}")
-    return SERVICES[name]
+    known = SERVICES | OPTIONAL
+    if name not in known:
+        raise StackError(f"no service {name!r}: expected one of {', '.join(known)}")
+    return known[name]
 
 
 def find_given(environment: Mapping[str, str]) -> dict[str, str]:
     """The settings of our processes in an environment, and ``SCALE``."""
     names = {"SCALE"}
-    for name in SERVICES:
+    for name in SERVICES | OPTIONAL:
         module = importlib.import_module(f"services.{name.replace('-', '_')}.settings")
         names |= {field.upper() for field in module.ServiceSettings.model_fields}
     return {name: value for name, value in environment.items() if name in names}

@@ -22,7 +22,7 @@ from deploy.stack.places import ROOT, SOCKET_ROOM, StackError, write_private
 from deploy.stack.postgres import Postgres
 from deploy.stack.rabbitmq import RabbitMQ
 from deploy.stack.servers import postgres_of, rabbitmq_of
-from deploy.stack.services import SERVICES, Service, find_given, find_service
+from deploy.stack.services import OPTIONAL, SERVICES, Service, find_given, find_service
 from deploy.stack.supervisor import Program, State, Supervisor
 
 _SERVER_PATIENCE = 90.0
@@ -36,7 +36,7 @@ class Stack:
 
     ``environment`` is the environment of every process; a setting in it wins over what the stack would choose, also
     ``RABBITMQ_ADDRESS`` and ``DB_URI``: then that private server is not started at all. ``services`` names what runs
-    after ``up`` and thereby which servers are needed (default: all seven; empty: both servers, set up, and nothing
+    after ``up`` and thereby which servers are needed (default: all but webhook; empty: both servers, set up, and nothing
     else), ``scale`` says how many copies. ``servers_only``: no migrations and no topology either. ``attached``: all
     processes end when the calling thread does, however it ends. ``say`` gets a line per step.
     """
@@ -55,7 +55,8 @@ class Stack:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o711)  # the user postgres passes through; files with secrets are closed one by one
-        self._services = [find_service(name) for name in (SERVICES if services is None else services)]
+        asked = [name for name in OPTIONAL if (scale or {}).get(name)]
+        self._services = [find_service(name) for name in ((*SERVICES, *asked) if services is None else services)]
         self._servers_only = servers_only
         self._scale = dict(scale or {})
         self._attached = attached
@@ -151,16 +152,16 @@ class Stack:
             raise StackError(f"`mailwarren {arguments[0]}` failed with exit code {done.returncode}:\n{said}")
         return done.stdout
 
-    def declare_topology(self, address: str) -> None:
-        """``mailwarren amqpinit ADDRESS < topology.json``."""
-        with (ROOT / "topology.json").open("rb") as topology:
+    def declare_topology(self, address: str, name: str = "topology.json") -> None:
+        """``mailwarren amqpinit ADDRESS < NAME``."""
+        with (ROOT / name).open("rb") as topology:
             self.run_command(["amqpinit", address], stdin=topology.fileno())
 
     # --- programs: ``name`` is a service (all its copies), one copy (``smtp-sender-2``) or a server
 
     def start(self, name: str, copies: int = 1, **settings: str) -> None:
         """Start a service, with these settings on top, or a stopped server, and wait until it is ready."""
-        names = self._put(find_service(name), copies, settings) if name in SERVICES else self._programs_of(name)
+        names = self._put(find_service(name), copies, settings) if name in SERVICES | OPTIONAL else self._programs_of(name)
         for program in names:
             self._supervisor.start(program)
         self._wait(names, _SERVICE_PATIENCE)
@@ -238,10 +239,12 @@ class Stack:
         self._memory.save()
         programs: list[Program] = []
         own: dict[str, str] = {}
+        told: dict[str, str] = {}
         if self._needs("RABBITMQ_ADDRESS", needed=any(service.needs_broker for service in self._services)):
             self.rabbitmq.prepare()
             programs += self.rabbitmq.programs()
             own |= {"RABBITMQ_ADDRESS": self.rabbitmq.address(), "RABBITMQ_API": self.rabbitmq.api}
+            told[addresses.metrics_name("rabbitmq")] = self.rabbitmq.metrics
         if self._needs("DB_URI", needed=any(service.needs_database for service in self._services)):
             self.postgres.prepare()
             programs.append(self.postgres.program())
@@ -255,7 +258,7 @@ class Stack:
             self._supervisor.put(program)
             self._supervisor.start(program.name)
         self._wait([program.name for program in programs if program.name != "epmd"], _SERVER_PATIENCE)
-        self._remember_env(dict(self._settings))
+        self._remember_env({**self._settings, **told})
 
     def _set_up(self) -> None:
         """Make the database and the topology."""
@@ -266,6 +269,9 @@ class Stack:
             self._say("database: migrations applied")
         if "RABBITMQ_ADDRESS" in self._settings:
             self.declare_topology(self._settings["RABBITMQ_ADDRESS"])
+            for service in self._services:
+                if service.name in OPTIONAL:
+                    self.declare_topology(self._settings["RABBITMQ_ADDRESS"], f"topology-{service.name}.json")
             self._say("broker: topology.json declared")
 
     def _start_services(self) -> None:
@@ -292,7 +298,7 @@ class Stack:
             metrics[name] = addresses.choose_metrics(given, self._memory.port(name), metrics.values())
             own = {**self._settings, **listeners, **(settings or {}), "METRICS_ADDR": metrics[name]}
             argv = mailwarren("run", service.name)
-            priority = 100 + list(SERVICES).index(service.name)
+            priority = 100 + list(SERVICES | OPTIONAL).index(service.name)
             self._supervisor.put(Program(name, argv, settings=own, cwd=ROOT, priority=priority))
         told = {addresses.metrics_name(service.name): ",".join(metrics[name] for name in names)}
         for listener, value in listeners.items():

@@ -3,9 +3,9 @@
 import time
 from datetime import timedelta
 
-from services.archiver.metrics import OVERDUE, OVERDUE_SECONDS
+from services.archiver.metrics import LATE_SECONDS, OVERDUE, OVERDUE_SECONDS
 from shared.log import get_logger
-from shared.storage.archive import Overdue, find_overdue
+from shared.storage.archive import Overdue, find_oldest, find_overdue
 from shared.storage.database import Database
 from shared.storage.progress import GAP, fetch_progress
 
@@ -26,3 +26,13 @@ async def tell_overdue(database: Database, after: timedelta, *, now: int | None 
         is_behind = progress.caught_up_since is None or abs(moment - progress.noted) > GAP
         log.warning("mail is overdue", count=overdue.count, seconds=late, ids=list(overdue.ids), records_behind=is_behind)
     return overdue
+
+
+async def tell_late(database: Database, wait: timedelta, *, now: int | None = None) -> int:
+    """Set the gauge: for how many seconds the oldest verdict should have been in the archive; 0 when none is late. Raises Unavailable."""
+    moment = int(time.time()) if now is None else now
+    async with database.connection() as connection:
+        oldest = await find_oldest(connection)
+    late = 0 if oldest is None else max(0, moment - oldest - int(wait.total_seconds()))
+    LATE_SECONDS.set(late)
+    return late

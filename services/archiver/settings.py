@@ -16,7 +16,7 @@ class ServiceSettings(DatabaseSettings, StorageSettings):
         default="127.0.0.1:9106",
         description="host:port for /metrics, /liveness and /readiness; worker i listens on port + i; empty = off",
     )
-    archive_interval: Duration = Field(default=timedelta(minutes=30), description="time between two runs")
+    archive_interval: Duration = Field(default=timedelta(minutes=30), gt=timedelta(), description="time between two runs")
     wait_before_archive: Duration = Field(
         default=timedelta(hours=2160), description="age of a verdict, by its last change, at which it moves to the archive"
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from services.archiver.metrics import FAILED, SWEPT
 from shared.log import get_logger
 from shared.storage.archive import find_orphans
 from shared.storage.database import Database
@@ -91,8 +92,15 @@ async def _delete_orphans(database: Database, store: SweptStore, keys: list[str]
             log.warning("payloads left alone: the recorder fell behind in the meantime")
             return 0
         orphans = await find_orphans(connection, keys)
-    if not dry_run:
-        for key in orphans:
-            await store.delete(key)
+    if dry_run:
+        return len(orphans)
+    failures = await store.delete_many(orphans)
+    for key in orphans:
+        if key in failures:
+            log.warning("payload without a mail not deleted", key=key, reason=failures[key])
+        else:
             log.info("payload without a mail deleted", key=key)
-    return len(orphans)
+    SWEPT.inc(len(orphans) - len(failures))
+    if failures:
+        FAILED.labels("sweep").inc()
+    return len(orphans) - len(failures)

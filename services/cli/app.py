@@ -10,6 +10,7 @@ from typer.exceptions import Abort, TyperException
 
 from services.cli import (
     archive,
+    counters,
     errors,
     explain,
     locals,
@@ -19,12 +20,14 @@ from services.cli import (
     redrive,
     results,
     rules,
+    search,
     send,
     show,
     suppressions,
     tokens,
     topology,
     users,
+    webhooks,
 )
 from shared.trouble import BadMessage, BadSetting, BrokerLost, Unavailable
 
@@ -35,10 +38,11 @@ First steps
   mailwarren migrate                            tables in Postgres (DB_URI)
   mailwarren amqpinit amqp://localhost/ < topology.json
                                                 exchanges and queues in RabbitMQ
-  mailwarren run smtp-sender                    a process; 'mailwarren run --help' lists all seven
+  mailwarren run smtp-sender                    a process; 'mailwarren run --help' lists them
   mailwarren send --to you@example.org          a test mail through the SMTP inbox
   mailwarren results failure --follow           results as they pass
   mailwarren show MESSAGE-ID                    every attempt of one mail
+  mailwarren search --recipient ADDRESS         what became of their mail; 'mailwarren counters': how many
 
 \b
 Settings come from options, else the environment (RABBITMQ_ADDRESS, RABBITMQ_API, DB_URI,
@@ -59,7 +63,7 @@ app = typer.Typer(
 
 @app.command("run", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
 def _run() -> int:
-    """Run one of the seven processes: 'mailwarren run --help'."""
+    """Run one of the processes: 'mailwarren run --help'."""
     raise AssertionError("services.cli.__main__ takes 'run' before this file is read: its processes must stay small")
 
 
@@ -68,12 +72,15 @@ topology.register(app)
 send.register(app)
 results.register(app)
 show.register(app)
+search.register(app)
+counters.register(app)
 rules.register(app)
 pools.register(app)
 suppressions.register(app)
 locals.register(app)
 pauses.register(app)
 errors.register(app)
+webhooks.register(app)
 redrive.register(app)
 explain.register(app)
 archive.register(app)

@@ -1,12 +1,16 @@
 """``mailwarren archive``: one run of the archiver by hand."""
 
+import time
 from typing import Annotated
 
 import typer
 
-from services.archiver.handler import Report, archive_once
+from services.archiver.clock import Clock, read_steady
+from services.archiver.handler import archive_once
+from services.archiver.report import Report
 from services.archiver.settings import ServiceSettings
 from services.cli.given import Config, DbUri, load_given, wait_for
+from shared.storage.archive import fetch_clock
 from shared.storage.database import Database
 from shared.storage.open_store import open_store
 from shared.trouble import BadSetting
@@ -31,8 +35,8 @@ def archive(
     """Move old verdicts to the archive, once.
 
     \b
-    Also drops what is past its retention and sweeps payloads without a mail: what 'mailwarren run archiver' does
-    every ARCHIVE_INTERVAL. Safe beside a running archiver.
+    Also drops what is past its retention, what has ended, and payloads without a mail: what 'mailwarren run archiver'
+    does every ARCHIVE_INTERVAL. Safe beside a running archiver. Exit code 1: a part was left undone, the output says why.
       mailwarren archive --once --dry-run
       mailwarren archive --once --wait-before-archive 720h
     """
@@ -46,15 +50,19 @@ def archive(
         wait_before_archive=wait,
         archive_retention_period=retention,
     )
-    for line in wait_for(_run(settings, dry_run)).lines():
+    report = wait_for(_run(settings, dry_run))
+    for line in report.lines():
         print(line)
-    return 0
+    return 1 if report.is_partial else 0
 
 
 async def _run(settings: ServiceSettings, dry_run: bool) -> Report:
     database, store = Database(settings, name="mailwarren archive"), open_store(settings)
     try:
-        return await archive_once(database, store, settings, dry_run=dry_run)
+        async with database.connection() as connection:
+            postgres = await fetch_clock(connection)
+        doubt = Clock().find_doubt(time.time(), read_steady(), postgres)
+        return await archive_once(database, store, settings, dry_run=dry_run, doubt=doubt)
     finally:
         await database.close()
         await store.close()

@@ -24,7 +24,7 @@ from typing import cast
 from shared.settings import Loaded, Settings, load, read_names, render_table, spell
 from shared.trouble import BadSetting
 
-SERVICES = ("smtp-inbox", "json-inbox", "router", "smtp-sender", "seal-sender", "result-recorder", "archiver")
+SERVICES = ("smtp-inbox", "json-inbox", "router", "smtp-sender", "seal-sender", "result-recorder", "archiver", "webhook")
 """The processes, in the order in which a mail meets them."""
 MAX_WORKERS = 256
 

@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from shared.settings import Settings, show_value, spell
 
-SERVICES = ("smtp-inbox", "json-inbox", "router", "smtp-sender", "seal-sender", "result-recorder", "archiver")
+SERVICES = ("smtp-inbox", "json-inbox", "router", "smtp-sender", "seal-sender", "result-recorder", "archiver", "webhook")
 HEAD = """# Settings
 
 Made by `python -m services.cli.settings_page`; do not edit.

@@ -88,7 +88,7 @@ class Actions:
     async def _send(self, submission: Submission) -> Step:
         """Store the content if it is large; what to publish."""
         settings = self._inbox.settings
-        prepared = prepare(submission, datetime.now(UTC), settings.storage_threshold, settings.rabbitmq_inbox)
+        prepared = prepare(submission, datetime.now(UTC), settings.inbox_threshold, settings.rabbitmq_inbox)
         if prepared.key is not None:
             await self._store.store(prepared.key, prepared.content)
         publications = []

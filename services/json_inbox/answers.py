@@ -141,7 +141,7 @@ _ATTEMPT = {
     "to": "198.51.100.7",
     "strategy": "smtp",
 }
-_MAIL: dict[str, Any] = {
+MAIL: dict[str, Any] = {
     "type": "object",
     "required": ["id", "message-id", "recipient", "status", "final", "attempts"],
     "properties": {
@@ -151,7 +151,7 @@ _MAIL: dict[str, Any] = {
         "envelope": _TEXT,
         "recipient": _TEXT,
         "subject": _TEXT,
-        "status": {"enum": ["accepted", "deferred", "delivered", "failed"]},
+        "status": {"enum": ["accepted", "routed", "deferred", "delivered", "failed"]},
         "final": {"type": "boolean"},
         "attempts": {
             "type": "array",
@@ -174,7 +174,7 @@ _MAIL: dict[str, Any] = {
         "updated": _TIME,
     },
 }
-_EXAMPLE_MAIL = {
+EXAMPLE_MAIL = {
     "id": _ID,
     "message-id": _ID,
     "transaction": "6f1d3c4e-2f0b-4a7e-8a54-3d0f7c1b2e90",
@@ -195,7 +195,7 @@ _EXAMPLE_MAIL = {
     "archived": None,
 }
 STATUS: Answers = {
-    200: answer("what is known of it", {"anyOf": [_MAIL, {"type": "array", "items": _MAIL}]}, _EXAMPLE_MAIL),
+    200: answer("what is known of it", {"anyOf": [MAIL, {"type": "array", "items": MAIL}]}, EXAMPLE_MAIL),
     404: {"description": "unknown; one just accepted is recorded within a second", "content": PROBLEM},
 }
 STATUS_NAME: dict[str, Any] = {"an id": {"value": _ID}, "a Message-ID": {"value": "<20261123.1@example.com>"}}

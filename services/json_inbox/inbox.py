@@ -11,7 +11,7 @@ from services.json_inbox.intake import Door
 from services.json_inbox.problems import Problem, unavailable
 from services.json_inbox.room import Room
 from services.json_inbox.settings import ServiceSettings
-from shared.acceptance import Acceptance, Accepted, Memory, PartlyPublished, PayloadStore, Submission
+from shared.acceptance import Acceptance, Accepted, Memory, PartlyPublished, PayloadStore, Submission, TooLarge
 from shared.amqp.accepting import AcceptingPublisher
 from shared.amqp.keys import outcome_keys
 from shared.log import get_logger
@@ -35,9 +35,10 @@ class Inbox:
             store,
             publisher,
             settings.rabbitmq_inbox,
-            settings.storage_threshold,
+            settings.inbox_threshold,
             settings.data_processing_timeout,
             memory,
+            settings.storage_max_message,
         )
         self.reserved = outcome_keys(settings, retries=settings.rabbitmq_retries).reserved
         self.room = Room(settings.http_max_memory, settings.http_body_timeout)
@@ -68,6 +69,7 @@ class Inbox:
             token=caller.token if caller else None,
             scopes=caller.scopes if caller else ALL,
             key_prefix=self.settings.client_key_prefix,
+            max_carried=self.settings.storage_max_message if self.settings.inbox_threshold is None else None,
             client=caller.identity if caller else "",
             digest=digest,
             seed=claim.seed if claim else None,
@@ -111,6 +113,12 @@ class Inbox:
                 raise
             log.warning("not accepted", reason=str(error))
             raise _explain(error) from None
+        except TooLarge:
+            most = self.settings.storage_max_message
+            raise Problem(
+                413,
+                f"a mail with its properties is larger than RabbitMQ takes in one message, {most} octets: nothing was accepted",
+            ) from None
         for group in accepted:
             for one in group:
                 log.info("accepted", id=one.id, recipient=one.recipient)

@@ -16,9 +16,9 @@ from shared.mail.structured import StructuredMailError, render_mail
 from shared.storage.keys import InvalidKey, check_key
 from shared.storage.tokens import SCOPES
 from shared.trouble import BadMessage
-from shared.wire.document import WireError, parse_json
+from shared.wire.document import WireError, parse_json, render_document
 from shared.wire.instructions import InvalidProperty, parse_instructions
-from shared.wire.message import OURS, PAYLOAD, Message
+from shared.wire.message import OURS, PAYLOAD, Message, render_inline_content
 
 ENVELOPE = ("recipient", "recipients", *PAYLOAD)
 """Properties that become something else on the way in."""
@@ -43,6 +43,12 @@ class ForbiddenItem(InvalidItem):
     """A message that this token may not send."""
 
     status = 403
+
+
+class TooLargeItem(InvalidItem):
+    """A message that can neither be stored nor ride in a message of RabbitMQ."""
+
+    status = 413
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,8 @@ class Door:
     """What its sender may do."""
     key_prefix: str = ""
     """``client-key-prefix``: keys of the message store that a message may name; "" = none."""
+    max_carried: int | None = None
+    """Octets of a message of RabbitMQ, when content is never stored and must ride in it; None: what is too large is stored."""
     client: str = ""
     """By what its sender is known when the same request comes again: its token, else its address; "" = not at all."""
     digest: str = ""
@@ -140,6 +148,7 @@ def submit(
     ``key``: the content lies in the message store under this key of the client, and nothing can be prepended.
     """
     received = b"" if key else _render_trace(recipients, door)
+    _check_room(content, door.max_carried)
     return Submission(
         channel=door.channel,
         reverse_path=reverse_path,
@@ -152,6 +161,17 @@ def submit(
         origin=door.name_origin(index),
         key=key,
     )
+
+
+def _check_room(content: bytes, most: int | None) -> None:
+    # In JSON an octet may become six.
+    if most is None or len(content) * 6 <= most:
+        return
+    size = len(render_document(render_inline_content(content)))
+    if size > most:
+        raise TooLargeItem(
+            "mime", f"mime: {len(content)} octets, in the message {size}: expected at most {most} in it (storage-max-message)"
+        )
 
 
 def _render_trace(recipients: Sequence[str], door: Door) -> bytes:

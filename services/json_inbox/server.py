@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Match
 
-from services.json_inbox import errors, locals, operations, pauses, pools, rules, status, suppressions
+from services.json_inbox import counters, errors, locals, operations, pauses, pools, rules, search, status, suppressions, webhooks
 from services.json_inbox.access import CALLER, Access
 from services.json_inbox.actions import Actions
 from services.json_inbox.answers import text_answer
@@ -32,6 +32,7 @@ from services.json_inbox.problems import Problem, unavailable
 from services.json_inbox.room import Room
 from services.json_inbox.schema import describe
 from services.json_inbox.settings import ServiceSettings, check_listener
+from services.json_inbox.traced import Traced
 from shared.log import get_logger
 from shared.process import split_address
 from shared.storage.database import Database
@@ -57,6 +58,8 @@ OWN_ROOM = frozenset({"/v1/messages", "/v1/inject"})
 def build_app(inbox: Inbox, database: Database, actions: Actions, idempotency: Idempotency) -> FastAPI:
     """The application, without a server."""
     app = FastAPI(
+        # The library's own would tell paths and errors, addresses and all; ours are in ``traced``.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         title="mailwarren json-inbox",
         summary="Mail in over HTTP; rules, pools, status and actions",
         version="1",
@@ -67,9 +70,10 @@ def build_app(inbox: Inbox, database: Database, actions: Actions, idempotency: I
         generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(build_router(inbox, idempotency))
-    app.include_router(status.build_router(database))
+    for looking in (status, search, counters):
+        app.include_router(looking.build_router(database))
     app.include_router(rules.build_router(inbox, database))
-    for kept in (pools, suppressions, pauses, errors, locals):
+    for kept in (pools, suppressions, pauses, errors, locals, webhooks):
         app.include_router(kept.build_router(inbox.settings, database))
     app.include_router(operations.build_router(inbox, actions, idempotency))
     _add_pages(app, inbox)
@@ -204,7 +208,7 @@ async def serve_http(inbox: Inbox, app: FastAPI, access: Access, listener: socke
     crowd = Crowd(settings.http_max_connections, settings.http_max_connections_per_address)
     server = Server(
         uvicorn.Config(
-            Door(app, access, inbox.room, settings.http_max_size),
+            Traced(Door(app, access, inbox.room, settings.http_max_size)),
             # A function that makes one is as good as a class.
             http=partial(HttpProtocol, crowd=crowd),  # type: ignore[arg-type]
             loop="none",

@@ -2,13 +2,17 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from services.result_recorder.metrics import LAG
 from services.result_recorder.progress import report_progress
 from services.result_recorder.recorder import Recorder, wait_for_database
 from services.result_recorder.settings import ServiceSettings
+from services.result_recorder.traced import trace_batches
 from shared.amqp.batches import BatchConsumer
 from shared.amqp.depth import QueueDepth
 from shared.amqp.start import open_pipeline
@@ -16,6 +20,10 @@ from shared.process import Runtime, run_service
 from shared.storage.database import Database
 from shared.storage.open_store import open_store
 from shared.storage.records import RecordTables
+from shared.tracing import is_tracing
+
+CLEANING_TIME = timedelta(seconds=5)
+"""For payloads of finished mail when the process ends."""
 
 
 def main(options: Mapping[str, str] | None = None, config: Path | None = None) -> int:
@@ -30,32 +38,39 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     database = Database(settings, name="result-recorder progress")
     depth = QueueDepth(settings, name="result-recorder looks")
     recorder = Recorder(tables, store, client_prefix=settings.client_key_prefix)
+    LAG.set_function(lambda: recorder.lag.read(time.time()))
+
+    async def count_waiting() -> int:
+        waiting = await depth.count()
+        recorder.lag.count(waiting, time.time())
+        return waiting
+
     async with open_pipeline(settings, runtime, publishes=(settings.rabbitmq_dead,)) as publisher:
-        reporting = asyncio.ensure_future(
-            report_progress(
-                database,
-                runtime,
-                queue=settings.rabbitmq_queue,
-                batch=settings.record_batch_size,
-                count_waiting=depth.count,
-            )
+        reporting = report_progress(
+            database, runtime, queue=settings.rabbitmq_queue, batch=settings.record_batch_size, count_waiting=count_waiting
         )
-        reporting.add_done_callback(partial(_fail_with, runtime))
+        beside = {asyncio.ensure_future(reporting), asyncio.ensure_future(recorder.cleaner.run())}
+        for task in beside:
+            task.add_done_callback(partial(_fail_with, runtime))
         try:
             await BatchConsumer(
                 settings,
                 runtime,
                 publisher,
-                recorder.handle_batch,
+                trace_batches(recorder.handle_batch, settings.rabbitmq_queue) if is_tracing() else recorder.handle_batch,
                 home=settings.rabbitmq_record,
                 recovered=partial(wait_for_database, tables, runtime),
+                prepare=recorder.read_ahead,
                 most=settings.record_batch_size,
                 within=settings.record_batch_time.total_seconds(),
             ).run()
+            await recorder.cleaner.finish(CLEANING_TIME)
         finally:
-            reporting.cancel()
-            await asyncio.wait({reporting}, timeout=2)
-            await asyncio.gather(depth.close(), database.close(), tables.close(), store.close(), return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside, timeout=2)
+            closing = (depth.close(), database.close(), recorder.cleaner.close(), tables.close(), store.close())
+            await asyncio.gather(*closing, return_exceptions=True)
 
 
 def _fail_with(runtime: Runtime, task: "asyncio.Task[None]") -> None:

@@ -1,75 +1,94 @@
-"""Batches of records into Postgres, and what follows when all recipients of a submission are final.
+"""Batches of records into Postgres.
 
-In this order: statuses committed, payload deleted from the store, row of ``messages`` deleted. Whoever dies in between gets the batch
-again and does the rest. A payload that cannot be deleted is left to the archiver's sweep.
+In this order: statuses committed, payload deleted from the store, row of ``messages`` deleted, the last two by ``cleaner``: the batch is
+acked without waiting for them. Whoever dies before the ack gets the batch again and does the rest.
 """
 
-import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from services.result_recorder.handler import Record, parse_frame
-from services.result_recorder.metrics import BATCH_SECONDS, BATCH_SIZE, COMPLETED, LAG, PAYLOADS, ROWS, UNRECORDABLE
+from services.result_recorder.cleaner import Cleaner
+from services.result_recorder.handler import Record
+from services.result_recorder.lag import Lag
+from services.result_recorder.metrics import BATCH_SECONDS, BATCH_SIZE, COMPLETED, ROWS, UNRECORDABLE
+from services.result_recorder.parsing import Parsing, Placed
 from services.result_recorder.rows import gather
 from shared.amqp.consumer import Frame
 from shared.log import get_logger
 from shared.process import Runtime
+from shared.storage.database import Database
 from shared.storage.payloads import Store
-from shared.storage.records import Complete, RecordTables, Rows, UnstorableRows
+from shared.storage.records import RecordTables, Rows, UnstorableRows
 from shared.trouble import Unavailable
 
 log = get_logger()
 
-MOST_RECORDS = 1000
-"""In one transaction (and what more comes in the same message)."""
-DELETES = 16
-"""Payloads deleted at once."""
-DELETE_PATIENCE = 10.0
-"""Seconds for all deletes of a batch; what is left then is the sweep's. Records are worth more than disk space."""
-
-Placed = tuple[int, Record]
-"""A record, behind the index of the frame that it came in."""
+_READ_AHEAD = 2
+"""Batches: one is stored, one waits."""
 
 
 class Recorder:
     """Handles one batch after the other."""
 
-    def __init__(self, tables: RecordTables, store: Store, *, client_prefix: str = "") -> None:
+    def __init__(
+        self,
+        tables: RecordTables,
+        store: Store,
+        *,
+        client_prefix: str = "",
+    ) -> None:
+        self.cleaner = Cleaner(store, Database(tables.settings, name="result-recorder cleans"))
+        """Takes over what complete submissions leave behind; somebody must run it."""
+        self.lag = Lag()
         self._tables = tables
-        self._store = store
         self._client_prefix = client_prefix
+        self._ahead: deque[Parsing] = deque(maxlen=_READ_AHEAD)
+
+    async def read_ahead(self, frames: Sequence[Frame]) -> None:
+        """Parse what ``handle_batch`` gets next, while it has another batch in hand."""
+        parsing = self._parse(frames)
+        self._ahead.append(parsing)
+        await parsing.read_ahead()
 
     async def handle_batch(self, frames: Sequence[Frame]) -> Mapping[int, str]:
         """Record all frames; index → reason for those that cannot be. Raises Unavailable; then the same frames may come again."""
         began = time.perf_counter()
-        now = int(time.time())
-        if not self._tables.is_open:
-            await self._tables.open()
-        reasons: dict[int, str] = {}
-        for records in self._parse(frames, reasons, now):
-            refused = await self._store_all(records, now)
-            reasons |= {records[place][0]: reason for place, reason in refused.items()}
-            await self._settle([record for place, (_, record) in enumerate(records) if place not in refused], now)
-        if reasons:
-            await self._tables.note_break(now)
-            UNRECORDABLE.inc(len(reasons))
+        self.lag.begin(time.time())
+        is_done = False
+        try:
+            reasons = await self._record(self._take_parsing(frames), int(time.time()))
+            is_done = True
+        finally:
+            self.lag.end(time.time(), failed=not is_done)
         BATCH_SECONDS.observe(time.perf_counter() - began)
         return reasons
 
-    def _parse(self, frames: Sequence[Frame], reasons: dict[int, str], now: int) -> Iterator[list[Placed]]:
-        """The records of all frames, some MOST_RECORDS at a time: frames may hold many. Fills ``reasons``."""
-        records: list[Placed] = []
-        for index, frame in enumerate(frames):
-            found, wrong = parse_frame(frame, now=now, client_prefix=self._client_prefix)
-            if wrong:
-                reasons[index] = wrong
-            records += [(index, record) for record in found]
-            if len(records) >= MOST_RECORDS:
-                yield records
-                records = []
-        if records:
-            yield records
+    def _parse(self, frames: Sequence[Frame]) -> Parsing:
+        return Parsing(frames, now=int(time.time()), client_prefix=self._client_prefix)
+
+    def _take_parsing(self, frames: Sequence[Frame]) -> Parsing:
+        parsing = next((one for one in self._ahead if one.frames is frames), None)
+        if parsing is None:
+            return self._parse(frames)
+        # Used up, whatever becomes of it: when the frames come again they are read again.
+        self._ahead.remove(parsing)
+        return parsing
+
+    async def _record(self, parsing: Parsing, now: int) -> dict[int, str]:
+        if not self._tables.is_open:
+            await self._tables.open()
+        reasons: dict[int, str] = {}
+        while records := parsing.take():
+            refused = await self._store_all(records, now)
+            reasons |= {records[place][0]: reason for place, reason in refused.items()}
+            await self._settle([record for place, (_, record) in enumerate(records) if place not in refused], now)
+        reasons |= parsing.reasons
+        if reasons:
+            await self._tables.note_break(now)
+            UNRECORDABLE.inc(len(reasons))
+        return reasons
 
     async def _store_all(self, records: Sequence[Placed], now: int) -> dict[int, str]:
         """Store in one transaction; when Postgres refuses the data, halve until the culprits stand alone. Place in ``records`` → reason."""
@@ -84,45 +103,16 @@ class Recorder:
             return await self._store_all(records[:middle], now) | {middle + place: reason for place, reason in later.items()}
         _count(rows)
         BATCH_SIZE.observe(len(records))
-        LAG.set(max(0.0, time.time() - max(record.moment for _, record in records)))
+        self.lag.commit(max(record.moment for _, record in records), time.time())
         return {}
 
     async def _settle(self, records: Sequence[Record], now: int) -> None:
         if not records:
             return
         ids = {record.id for record in records}
-        complete = await self._tables.settle(ids=ids, transactions={record.transaction for record in records}, now=now)
-        if not complete:
-            return
-        await self._delete_payloads(complete)
-        await self._tables.delete_messages([submission.transaction for submission in complete])
-        COMPLETED.inc(len(complete))
-
-    async def _delete_payloads(self, complete: Sequence[Complete]) -> None:
-        keys = [key for submission in complete for key in submission.datafiles]
-        if not keys:
-            return
-        slots = asyncio.Semaphore(DELETES)
-
-        async def delete(key: str) -> None:
-            async with slots:
-                try:
-                    await self._store.delete(key)
-                except Unavailable as error:
-                    PAYLOADS.labels("failed").inc()
-                    log.warning("payload not deleted, left to the sweep", key=key, reason=str(error))
-                else:
-                    PAYLOADS.labels("deleted").inc()
-
-        tasks = [asyncio.ensure_future(delete(key)) for key in keys]
-        _, late = await asyncio.wait(tasks, timeout=DELETE_PATIENCE)
-        for task in late:
-            task.cancel()
-        if late:
-            PAYLOADS.labels("failed").inc(len(late))
-            log.warning("payloads not deleted in time, left to the sweep", payloads=len(late))
-        for task in set(tasks) - late:
-            task.result()
+        count, complete = await self._tables.settle(ids=ids, transactions={record.transaction for record in records}, now=now)
+        COMPLETED.inc(count)
+        self.cleaner.put(complete)
 
 
 async def wait_for_database(tables: RecordTables, runtime: Runtime) -> None:

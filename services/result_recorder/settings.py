@@ -19,10 +19,10 @@ class ServiceSettings(BrokerSettings, DatabaseSettings, StorageSettings):
     )
     rabbitmq_queue: str = Field(default="records", description="the queue of records that is consumed")
     rabbitmq_qos: int = Field(
-        default=2000,
+        default=3000,
         ge=1,
         le=65535,
-        description="prefetch: records in hand at once; two batches, so that one arrives while one is written",
+        description="prefetch: records in hand at once; three batches: one is written, one is read, one arrives",
     )
     record_batch_size: int = Field(default=1000, ge=1, le=10_000, description="records in one transaction at most")
     record_batch_time: Duration = Field(

@@ -32,7 +32,7 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     try:
         async with open_pipeline(settings, runtime, publishes=publishes) as publisher:
             router = Router(lambda: snapshot.items, keys, default=settings.router_default)
-            await Consumer(settings, runtime, publisher, router.handle, home=settings.rabbitmq_inbox).run()
+            await Consumer(settings, runtime, publisher, router.handle, home=settings.rabbitmq_inbox, operation="route").run()
     finally:
         following.cancel()
 

@@ -10,6 +10,7 @@ from shared.delivery.outcome import Keys, refuse
 from shared.delivery.rewrites import apply_rewrite, find_changes
 from shared.delivery.rules import Route, Rule, decide_route
 from shared.log import get_logger
+from shared.tracing import current_hop
 from shared.wire.instructions import InvalidProperty
 from shared.wire.message import Message, parse_message
 from shared.wire.publication import Publication, Step
@@ -37,6 +38,9 @@ class Router:
         route = decide_route(message, self._rules(), default=self._default)
         if not route.outbound:
             ROUTED.labels(strategy="none").inc()
+            if (hop := current_hop()) is not None:
+                hop.tell({"mailwarren.id": message.id, "mailwarren.strategy": "none"})
+                hop.fail("refused")
             log.info("refused", id=message.id, recipient=message.recipient[:320], reason=route.reason)
             return refuse(message, InvalidProperty(route.reason), keys=self._keys, now=now).step
         changed = message if route.rule is None else apply_rewrite(message, route.rule.rewrite)
@@ -54,6 +58,9 @@ class Router:
         ROUTED.labels(strategy=strategy).inc()
         if route.rule is not None:
             TAKEN.labels(rule=route.rule.name).inc()
+        if (hop := current_hop()) is not None:
+            rule = {} if route.rule is None else {"mailwarren.rule": route.rule.name}
+            hop.tell({"mailwarren.id": message.id, "mailwarren.strategy": strategy, **rule})
         told = {}
         if changed is not message:
             REWRITTEN.inc()

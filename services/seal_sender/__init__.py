@@ -8,7 +8,7 @@ Publishes  success failure      result, final
            wait.*               mail that is not due, or held because something of ours is down
            record               copy of every result, for the recorder
            dead                 messages that cannot be handled
-Touches    seal service, message store (read)
+Touches    seal service, message store (read; written with storage-policy out, all)
 Decides    nothing about retries: shared.delivery.verdict does
 If killed  after the service took the mail and before our ack: offered again under the same id, and the service makes no second one
 Standards  RFC 9110, RFC 6750 (bearer token); POST {outbound-seal-addr}/v1/seal as services/seal_sender/client.py says

@@ -18,6 +18,7 @@ from shared.amqp.start import open_pipeline
 from shared.delivery.patterns_file import load_patterns
 from shared.process import Runtime, run_service
 from shared.storage.contents import Contents
+from shared.storage.deposit import Depot
 from shared.storage.journal import FileJournal
 from shared.storage.open_store import open_store
 from shared.storage.snapshot import Follower
@@ -55,9 +56,10 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
                 runtime=runtime,
                 notifying=notifying,
                 patterns=load_patterns(settings.response_patterns),
+                put_away=Depot(contents, settings.sender_threshold).put_away,
                 stops=stops.current,
             )
-            await Consumer(settings, runtime, publisher, delivering.handle, home=delivering.home).run()
+            await Consumer(settings, runtime, publisher, delivering.handle, home=delivering.home, operation="deliver").run()
     finally:
         following.cancel()
         await client.close()

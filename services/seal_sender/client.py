@@ -14,8 +14,10 @@ import httpx
 import orjson
 
 from services.seal_sender.settings import ServiceSettings
+from shared.tracing import current_hop
 from shared.trouble import BadSetting, Unavailable
 from shared.wire.result import Result, State
+from shared.wire.trace import render_headers
 
 MAX_ANSWER = 65536
 """Bytes of an answer that are read."""
@@ -84,6 +86,8 @@ class SealClient:
             b"X-Seal-Recipient": recipient.encode(),
             b"Idempotency-Key": ident.encode(),
         }
+        if (hop := current_hop()) is not None and hop.own is not None:
+            headers |= {name.encode(): value.encode() for name, value in render_headers(hop.own).items()}
         request = self._client.build_request("POST", self._url, content=mime, headers=headers)
         # The clock starts when there is a connection to be had: waiting for our own turn is no attempt.
         async with self._slots:

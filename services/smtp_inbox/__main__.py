@@ -52,13 +52,14 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
         store,
         publisher,
         settings.rabbitmq_inbox,
-        settings.storage_threshold,
+        settings.inbox_threshold,
         settings.data_processing_timeout,
         AcceptedBefore(Path(settings.accepted_dir)),
-        settings.local_max_message,
+        min(settings.local_max_message, settings.storage_max_message),
     )
     spool = Budget(settings.inbound_smtp_max_spool)
-    streaming = Streaming(store.begin, spool, max(STREAMED, settings.storage_threshold))
+    threshold = settings.inbox_threshold
+    streaming = None if threshold is None else Streaming(store.begin, spool, max(STREAMED, threshold))
     try:
         door = Door(
             settings, settings.relay_policy(), tls, acceptance, publisher, local, authenticator=authenticator, streaming=streaming

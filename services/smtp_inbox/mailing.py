@@ -18,6 +18,7 @@ from services.smtp_inbox.unread import see_off
 from shared.acceptance import Origin, Streamed, Submission
 from shared.log import get_logger
 from shared.mail.received import name_protocol, render_received
+from shared.tracing import current_hop, enter, open_request
 
 if TYPE_CHECKING:
     from services.smtp_inbox.conversation import Conversation
@@ -99,9 +100,11 @@ async def ending(conversation: "Conversation") -> AsyncIterator[None]:
     """The end of a mail: from here to its reply the process does not stop. Whatever the reply, the mail is forgotten."""
     conversation.is_busy = True
     try:
-        yield
-        conversation.reset()
-        await conversation.flush()
+        # No trace is taken from a stranger's mail: one begins here.
+        with enter(open_request("smtp receive", {"network.protocol.name": "smtp"})):
+            yield
+            conversation.reset()
+            await conversation.flush()
     finally:
         conversation.is_busy = False
     if conversation.is_stopping:
@@ -163,6 +166,7 @@ async def conclude(conversation: "Conversation", intake: Intake) -> None:
         log.warning("mail refused", client=conversation.client, reason=refusal)
         tell_content(conversation, intake, content, refusal)
         conversation.refuse(refusal)
+        _trace(intake, refusal)
         return
     key = choose_local_key(instructed.content, conversation.settings) if intake.local else ""
     submission = Submission(
@@ -189,7 +193,23 @@ async def conclude(conversation: "Conversation", intake: Intake) -> None:
     if taken.refusal:
         tell_content(conversation, intake, submission.streamed or submission.content, taken.refusal)
     _answer(conversation, taken)
+    _trace(intake, taken.refusal or "250")
     await see_off(conversation, taken)
+
+
+def _trace(intake: Intake, reply: str) -> None:
+    """What the trace tells of a mail; of the reply its code, for its text may quote the mail."""
+    if (hop := current_hop()) is None:
+        return
+    hop.tell(
+        {
+            "mailwarren.transaction": intake.transaction,
+            "mailwarren.recipients": len(intake.recipients),
+            "mailwarren.code": int(reply[:3]),
+        }
+    )
+    if reply.startswith("4"):
+        hop.fail("not accepted now")
 
 
 def merge_dsn(mail: MailArgument, rcpt: RcptArgument, instructed: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ TROUBLE = "451 4.3.0 Cannot take this mail now, try again later"
 """All a client learns of our troubles."""
 TOO_LATE = "451 4.4.5 Taking this mail took too long, try again later"
 TOO_LARGE_LOCAL = "552 5.3.4 Larger than a local recipient can take"
+TOO_LARGE_CARRIED = "552 5.3.4 Larger than can be taken here"
 NO_ROOM = "452 4.3.1 No room for this mail now, try again later"
 
 
@@ -112,7 +113,8 @@ async def take(acceptance: Acceptance, submission: Submission) -> Taken:
         log.error("no responsibility taken", transaction=submission.transaction, reason=str(error))
         return Taken(submission.transaction, refusal=_reply_to(error))
     except TooLarge:
-        return Taken(submission.transaction, refusal=TOO_LARGE_LOCAL)
+        is_local = any(recipient.is_inline for recipient in submission.recipients)
+        return Taken(submission.transaction, refusal=TOO_LARGE_LOCAL if is_local else TOO_LARGE_CARRIED)
     except Exception:
         log.exception("no responsibility taken", transaction=submission.transaction)
         return Taken(submission.transaction, refusal=TROUBLE)

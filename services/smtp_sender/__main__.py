@@ -21,6 +21,7 @@ from shared.amqp.start import open_pipeline
 from shared.delivery.patterns_file import load_patterns
 from shared.process import Runtime, run_service
 from shared.storage.contents import Contents
+from shared.storage.deposit import Depot
 from shared.storage.journal import FileJournal
 from shared.storage.open_store import open_store
 from shared.storage.snapshot import Follower
@@ -61,13 +62,14 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
             runtime=runtime,
             notifying=notifying,
             patterns=patterns,
+            put_away=Depot(contents, settings.sender_threshold).put_away,
             stops=stops.current,
         )
         chores = [asyncio.ensure_future(_tidy(pool)), asyncio.ensure_future(follower.follow())]
         for chore in chores:
             chore.add_done_callback(lambda task: _report(task, runtime))
         try:
-            await Consumer(settings, runtime, publisher, delivering.handle, home=delivering.home).run()
+            await Consumer(settings, runtime, publisher, delivering.handle, home=delivering.home, operation="deliver").run()
         finally:
             for chore in chores:
                 chore.cancel()

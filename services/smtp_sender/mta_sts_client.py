@@ -19,6 +19,8 @@ from shared.log import get_logger
 from shared.trouble import BadSetting
 
 FETCHES = Counter("smtp_mta_sts_fetches", "MTA-STS policies fetched, or not", ["result"])
+for _result in ("fetched", "failed"):
+    FETCHES.labels(_result)
 PATIENCE = 10.0
 """Seconds for one fetch; the mail that asks first waits for it."""
 CONNECT_PATIENCE = 3.0

@@ -10,6 +10,8 @@ from services.smtp_sender.mta_sts import Mode, StsPolicy
 from shared.wire.instructions import Security
 
 FAILURES = Counter("smtp_tls_policy_failures", "Hosts that did not fulfil the TLS policy of their domain", ["policy"])
+for _policy in ("DANE", "MTA-STS", "MTA-STS testing"):
+    FAILURES.labels(_policy)
 _LEVELS = (Security.OPTIONAL, Security.OPPORTUNISTIC, Security.REQUIRED, Security.VERIFIED)
 
 

@@ -6,8 +6,9 @@ is opened from nothing. No publish is repeated on it: its client was told that w
 
 import asyncio
 import gzip
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
@@ -22,9 +23,11 @@ from shared.amqp.settings import BrokerSettings
 from shared.amqp.topology.verify import verify
 from shared.log import get_logger
 from shared.process import Runtime
+from shared.tracing import current_hop
 from shared.trouble import BadSetting, BrokerLost, Unavailable
 from shared.wire.bundle import bundle
 from shared.wire.publication import EVENT, Publication
+from shared.wire.trace import Trace
 
 log = get_logger()
 
@@ -40,12 +43,14 @@ RECONNECT = 1.0
 MOST_UNCONFIRMED = 100
 """Messages that may be lost, on their way at once."""
 
+ACCEPTED = Counter("accepted_recipients", "Recipients that responsibility was taken for: confirmed by RabbitMQ")
 DROPPED = Counter("unconfirmed_messages_dropped", "Copies of refused mail that were dropped: RabbitMQ was away or slow")
 LOST_RECORDS = Counter("accepted_records_lost", "Recipients accepted without a record of it")
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 Verify = Callable[[Publisher], Awaitable[None]]
+Traced = tuple[Ready, Trace | None]
 
 
 class AcceptingPublisher:
@@ -57,7 +62,7 @@ class AcceptingPublisher:
         self._name = name
         self._verify = verify
         self._publisher: Publisher | None = None
-        self._records: list[Ready] = []
+        self._records: list[Traced] = []
         """Of mails that were accepted, to be published next."""
         self._recording: asyncio.Task[None] | None = None
         self._waiting: dict[int, float] = {}
@@ -89,14 +94,18 @@ class AcceptingPublisher:
         number = self._number
         self._waiting[number] = time.monotonic()
         try:
-            outcomes = await self._publisher.publish_each([self._render(mail.key, mail.mail) for mail in mails], turns=TURNS)
+            hop = current_hop()
+            trace = None if hop is None else hop.trace
+            publications = [self._render(mail.key, mail.mail, trace=trace) for mail in mails]
+            outcomes = await self._publisher.publish_each(publications, turns=TURNS)
             # What is confirmed is on its way, whatever became of the others.
             records = [mail for mail, outcome in zip(mails, outcomes, strict=True) if outcome is None]
-            self._records += [mail for mail in records if mail.event == "accepted"]
+            ACCEPTED.inc(len(records))
+            self._records += [(mail, trace) for mail in records if mail.event == "accepted"]
             if self._records and (self._recording is None or self._recording.done()):
                 self._recording = asyncio.ensure_future(self._record_on(self._publisher))
             if last := [mail for mail in records if mail.event != "accepted"]:
-                await self._publish_records(self._publisher, last)
+                await self._publish_records(self._publisher, [(mail, trace) for mail in last])
             _raise_trouble(outcomes)
         finally:
             del self._waiting[number]
@@ -167,12 +176,15 @@ class AcceptingPublisher:
         if self._recording is not None:
             await asyncio.wait({self._recording}, timeout=SETTLE)
 
-    async def _publish_records(self, publisher: Publisher, mails: Sequence[Ready]) -> None:
+    async def _publish_records(self, publisher: Publisher, mails: Sequence[Traced]) -> None:
         """``mails``: all of the same event."""
-        key, headers = self._settings.rabbitmq_record, {EVENT: mails[0].event}
+        key, headers = self._settings.rabbitmq_record, {EVENT: mails[0][0].event}
         try:
-            bundles = list(bundle([mail.record for mail in mails]))
-            outcomes = await publisher.publish_each([self._render(key, body, headers) for body, _ in bundles], turns=1)
+            bundles = list(bundle([mail.record for mail, _ in mails]))
+            traces = (trace for _, trace in mails)
+            together = [_find_common(itertools.islice(traces, count)) for _, count in bundles]
+            publications = [self._render(key, body, headers, trace) for (body, _), trace in zip(bundles, together, strict=True)]
+            outcomes = await publisher.publish_each(publications, turns=1)
         except Exception:
             # Whatever it is: the mails are on their way, and a refusal now would double them.
             LOST_RECORDS.inc(len(mails))
@@ -184,11 +196,17 @@ class AcceptingPublisher:
             LOST_RECORDS.inc(recipients)
             log.error("mail accepted, but its record was lost", recipients=recipients, reason=str(lost[0][1]))
 
-    def _render(self, key: str, body: bytes, headers: Mapping[str, Any] = _NONE) -> Publication:
+    def _render(self, key: str, body: bytes, headers: Mapping[str, Any] = _NONE, trace: Trace | None = None) -> Publication:
         encoding = self._settings.rabbitmq_encoding
         if encoding:
             body = gzip.compress(body, compresslevel=1, mtime=0)
-        return Publication(key, body, headers=headers, encoding=encoding)
+        return Publication(key, body, headers=headers, encoding=encoding, trace=trace)
+
+
+def _find_common(traces: Iterable[Trace | None]) -> Trace | None:
+    """The trace of a message with records of several mails: when it is the same for all."""
+    found = set(traces)
+    return found.pop() if len(found) == 1 else None
 
 
 def _raise_trouble(outcomes: Sequence[Unavailable | BrokerLost | None]) -> None:

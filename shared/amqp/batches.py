@@ -1,17 +1,19 @@
 """The batch form of the consumer loop: gather messages, hand them over together, ack them with one frame.
 
-While ours is down the process does not consume: messages stay in the queue, where they are safe and seen.
+While one batch is stored the next one is prepared; it is stored when the one before is stored and acked. While ours is down the process
+does not consume: messages stay in the queue, where they are safe and seen.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from aiormq.abc import DeliveredMessage
-
 from shared.amqp.acks import Acks
-from shared.amqp.consumer import Consuming, Frame, open_consumer, parse_frame, render_hold, render_park
+from shared.amqp.consumer import Consuming, Frame, render_hold, render_park
+from shared.amqp.deliveries import open_deliveries
 from shared.amqp.metrics import DELIVERIES, HELD, PARKED
 from shared.amqp.publisher import Publisher
 from shared.amqp.settings import BrokerSettings
@@ -23,6 +25,14 @@ log = get_logger()
 
 HandleBatch = Callable[[Sequence[Frame]], Awaitable[Mapping[int, str]]]
 """Handles frames together; returns index → reason for those to be parked. Raises Unavailable: nothing was done."""
+PrepareBatch = Callable[[Sequence[Frame]], Awaitable[None]]
+"""Does what touches nothing, for the frames that ``HandleBatch`` gets next (the same object). Runs while the batch before is handled,
+so it must let others have their turn."""
+
+MOST_OCTETS = 2 * 1024 * 1024
+"""In one batch, about: what is in hand must fit into memory."""
+_PAUSE = timedelta(seconds=0.5)
+_FIRST, _AGAIN = (DELIVERIES.labels(redelivered=value) for value in ("false", "true"))
 
 
 class Arrivals:
@@ -30,15 +40,22 @@ class Arrivals:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._frames: list[Frame] = []
+        self._frames: deque[Frame] = deque()
+        self._octets = 0
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._frames)
 
     def put(self, frame: Frame) -> None:
         """A frame was delivered."""
         self._frames.append(frame)
+        self._octets += _weigh(frame)
         self._some.set()
-        if len(self._frames) >= self._most:
+        if self._is_enough():
             self._enough.set()
 
     async def wait(self, within: float) -> None:
@@ -51,18 +68,46 @@ class Arrivals:
             return
 
     def take(self, most: int | None = None) -> list[Frame]:
-        """The oldest frames, at most ``most``."""
-        count = len(self._frames) if most is None else most
-        taken, self._frames = self._frames[:count], self._frames[count:]
+        """The oldest frames: a batch of at most ``most``. None: every frame."""
+        taken: list[Frame] = []
+        octets = 0
+        while self._frames and (most is None or (len(taken) < most and octets < MOST_OCTETS)):
+            taken.append(self._frames.popleft())
+            octets += _weigh(taken[-1])
+        self._octets -= octets
         if not self._frames:
             self._some.clear()
-        if len(self._frames) < self._most:
+        if not self._is_enough():
             self._enough.clear()
         return taken
 
+    def _is_enough(self) -> bool:
+        return len(self._frames) >= self._most or self._octets >= MOST_OCTETS
+
+
+def _weigh(frame: Frame) -> int:
+    """Octets, about, once it is unpacked."""
+    return len(frame.body) * (10 if frame.encoding else 1)
+
+
+class _Batch:
+    """Frames that are in hand together."""
+
+    def __init__(self, frames: list[Frame]) -> None:
+        self.frames = frames
+        self.reasons = {
+            index: f"its AMQP properties cannot be read: {frame.unreadable}"
+            for index, frame in enumerate(frames)
+            if frame.unreadable is not None
+        }
+        """Index → why it is parked."""
+        self.places = [index for index in range(len(frames)) if index not in self.reasons]
+        self.fine = [frames[index] for index in self.places]
+        """What is handed over; ``places``: where they stand in ``frames``."""
+
 
 class BatchConsumer:
-    """One queue, one batch at a time."""
+    """One queue; one batch is stored, one is prepared, one arrives."""
 
     def __init__(
         self,
@@ -73,6 +118,7 @@ class BatchConsumer:
         *,
         home: str,
         recovered: Callable[[], Awaitable[None]],
+        prepare: PrepareBatch | None = None,
         most: int = 1000,
         within: float = 0.2,
     ) -> None:
@@ -81,11 +127,14 @@ class BatchConsumer:
         self._runtime = runtime
         self._publisher = publisher
         self._handle = handle
+        self._prepare = prepare
         self._home = home
         self._recovered = recovered
         # More than the prefetch never comes: waiting for it would add ``within`` to every batch.
         self._most = min(most, settings.rabbitmq_qos)
         self._within = within
+        self._in_hand: deque[_Batch] = deque()
+        """Not acked yet, the oldest first."""
 
     async def run(self) -> None:
         """Consume until the process is asked to stop, then finish what is in hand. Raises BrokerLost."""
@@ -110,13 +159,13 @@ class BatchConsumer:
         """One spell of consuming: until the process stops or ours is down."""
         arrivals = Arrivals(self._most)
 
-        def deliver(acks: Acks, message: DeliveredMessage) -> None:
-            frame = parse_frame(message)
-            DELIVERIES.labels(redelivered=str(frame.redelivered).lower()).inc()
+        def deliver(acks: Acks, frame: Frame) -> None:
+            (_AGAIN if frame.redelivered else _FIRST).inc()
             acks.add(frame.tag)
             arrivals.put(frame)
 
-        consuming = await open_consumer(self._settings, self._runtime, self._publisher, deliver)
+        self._in_hand.clear()
+        consuming = await open_deliveries(self._settings, self._runtime, self._publisher, deliver)
         watching = asyncio.ensure_future(consuming.watch_until_stopping())
         self._runtime.ready = True
         try:
@@ -125,64 +174,85 @@ class BatchConsumer:
             self._runtime.ready = False
             HELD.inc()
             log.warning("not consuming until it is back", queue=self._settings.rabbitmq_queue, reason=str(error))
+            await self._hand_back(consuming, arrivals)
         finally:
             watching.cancel()
             await asyncio.wait({watching}, timeout=1)
             await consuming.close()
 
     async def _handle_until(self, watching: "asyncio.Task[None]", consuming: Consuming, arrivals: Arrivals) -> None:
-        while not watching.done():
-            waiting = asyncio.ensure_future(arrivals.wait(self._within))
-            await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            if watching.done():
-                break
-            await self._handle_batch(consuming, arrivals, arrivals.take(self._most))
-        watching.result()
-        await consuming.cancel()
-        while batch := arrivals.take(self._most):
-            await self._handle_batch(consuming, arrivals, batch)
-
-    async def _handle_batch(self, consuming: Consuming, arrivals: Arrivals, batch: list[Frame]) -> None:
-        if not batch:
-            return
+        handling: asyncio.Task[None] | None = None
+        waiting = asyncio.ensure_future(arrivals.wait(self._within))
         try:
-            reasons = await self._handle_patiently(batch)
-        except Unavailable:
-            # Handed back by ourselves, not by nack: each nack counts towards the delivery limit.
+            while not watching.done():
+                # What fails while nothing arrives must not wait for something to arrive.
+                under_way = {handling} if handling is not None else set()
+                await asyncio.wait({waiting, watching, *under_way}, return_when=asyncio.FIRST_COMPLETED)
+                if handling is not None and handling.done():
+                    handling = handling.result()
+                if waiting.done() and not watching.done():
+                    handling = await self._take_next(consuming, arrivals, handling)
+                    waiting = asyncio.ensure_future(arrivals.wait(self._within))
+            watching.result()
             await consuming.cancel()
-            await self._finish(consuming, batch + arrivals.take(), held_for=self._home)
-            raise
+            while arrivals.count:
+                handling = await self._take_next(consuming, arrivals, handling)
+            if handling is not None:
+                await handling
+        finally:
+            waiting.cancel()
+            if handling is not None and not handling.done():
+                handling.cancel()
+                await asyncio.wait({handling})
+
+    async def _take_next(
+        self, consuming: Consuming, arrivals: Arrivals, handling: "asyncio.Task[None] | None"
+    ) -> "asyncio.Task[None] | None":
+        """Take a batch and prepare it while ``handling`` runs; then its own handling. Raises what ``handling`` does."""
+        frames = arrivals.take(self._most)
+        if frames:
+            batch = _Batch(frames)
+            self._in_hand.append(batch)
+            if self._prepare is not None:
+                await self._prepare(batch.fine)
+        if handling is not None:
+            await handling
+        return asyncio.ensure_future(self._handle_batch(consuming, batch)) if frames else None
+
+    async def _handle_batch(self, consuming: Consuming, batch: _Batch) -> None:
+        reasons = batch.reasons | await self._handle_patiently(batch)
         for index, reason in reasons.items():
             PARKED.inc()
             log.error("message parked in dead", queue=self._settings.rabbitmq_queue, reason=reason)
-            park = render_park(self._settings, batch[index], self._settings.rabbitmq_queue, reason)
+            park = render_park(self._settings, batch.frames[index], self._settings.rabbitmq_queue, reason)
             await self._publisher.publish_surely((park,))
-        await self._finish(consuming, batch)
+        await _finish(consuming, batch.frames)
+        self._in_hand.popleft()
 
-    async def _finish(self, consuming: Consuming, frames: list[Frame], *, held_for: str | None = None) -> None:
-        if held_for is not None:
-            await self._publisher.publish_surely(render_hold(frame, held_for) for frame in frames)
-        for frame in frames:
-            consuming.acks.finish(frame.tag)
-        await consuming.acks.flush()
-
-    async def _handle_patiently(self, batch: list[Frame]) -> dict[int, str]:
+    async def _handle_patiently(self, batch: _Batch) -> dict[int, str]:
         """Handle the batch, again for ``hold-time`` while ours is down. Raises Unavailable after that."""
-        unreadable = {
-            index: f"its AMQP properties cannot be read: {frame.unreadable}"
-            for index, frame in enumerate(batch)
-            if frame.unreadable is not None
-        }
-        fine = [index for index in range(len(batch)) if index not in unreadable]
         give_up = time.monotonic() + self._settings.hold_time.total_seconds()
         while True:
             try:
-                reasons = await self._handle([batch[index] for index in fine])
+                reasons = await self._handle(batch.fine)
             except Unavailable as error:
                 if time.monotonic() >= give_up or self._runtime.stopping.is_set():
                     raise
                 log.warning("batch held, nothing counted", reason=str(error))
-                await asyncio.sleep(0.5)
+                await self._runtime.pause(_PAUSE)
             else:
-                return unreadable | {fine[index]: reason for index, reason in reasons.items()}
+                return {batch.places[index]: reason for index, reason in reasons.items()}
+
+    async def _hand_back(self, consuming: Consuming, arrivals: Arrivals) -> None:
+        """By ourselves, not by nack: each nack counts towards the delivery limit."""
+        await consuming.cancel()
+        frames = [frame for batch in self._in_hand for frame in batch.frames] + arrivals.take()
+        await self._publisher.publish_surely(render_hold(frame, self._home) for frame in frames)
+        await _finish(consuming, frames)
+        self._in_hand.clear()
+
+
+async def _finish(consuming: Consuming, frames: Sequence[Frame]) -> None:
+    for frame in frames:
+        consuming.acks.finish(frame.tag)
+    await consuming.acks.flush()

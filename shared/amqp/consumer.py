@@ -25,9 +25,11 @@ from shared.amqp.settings import BrokerSettings
 from shared.amqp.tolerance import UNREADABLE
 from shared.log import get_logger
 from shared.process import Runtime
+from shared.tracing import current_hop, open_message
 from shared.trouble import BadMessage, BrokerLost, Unavailable
 from shared.wire.message import APP_ID
-from shared.wire.publication import EVENT, Publication, Step
+from shared.wire.publication import EVENT, Publication, Step, with_trace
+from shared.wire.trace import Trace, read_trace
 
 log = get_logger()
 
@@ -60,6 +62,8 @@ class Frame:
     tag: int
     unreadable: str | None = None
     """Why the message's AMQP properties could not be read; None when they could."""
+    trace: Trace | None = None
+    """Where it stands in a trace; None: in none."""
 
 
 def parse_frame(message: DeliveredMessage) -> Frame:
@@ -79,6 +83,7 @@ def parse_frame(message: DeliveredMessage) -> Frame:
         event=event if isinstance(event := headers.get(EVENT), str) else None,
         unreadable=reason if isinstance(reason := headers.get(UNREADABLE), str) else None,
         tag=int(getattr(message.delivery, "delivery_tag", 0) or 0),
+        trace=read_trace(headers) if headers else None,
     )
 
 
@@ -87,7 +92,7 @@ def render_park(settings: BrokerSettings, frame: Frame, queue: str, reason: str)
     headers = {"origin-queue": queue, "reason": reason[:1024], "time": datetime.now(UTC).isoformat(timespec="seconds")}
     headers |= _render_event(frame)
     body, encoding = frame.body, frame.encoding or ""
-    return Publication(settings.rabbitmq_dead, body, headers=headers, encoding=encoding, is_ours=frame.is_ours)
+    return Publication(settings.rabbitmq_dead, body, headers=headers, encoding=encoding, is_ours=frame.is_ours, trace=frame.trace)
 
 
 def render_hold(frame: Frame, home: str) -> Publication:
@@ -100,11 +105,12 @@ def render_hold(frame: Frame, home: str) -> Publication:
         priority=frame.priority,
         encoding=frame.encoding or "",
         is_ours=frame.is_ours,
+        trace=frame.trace,
     )
 
 
 def _render_event(frame: Frame) -> dict[str, str]:
-    """The one header of a message that survives a park: without it a record does not say what happened."""
+    """The one header of a message, beside its trace, that survives a park: without it a record does not say what happened."""
     return {} if frame.event is None else {EVENT: frame.event}
 
 
@@ -119,13 +125,16 @@ class Consumer:
         handle: Callable[[Frame], Awaitable[Step]],
         *,
         home: str,
+        operation: str = "process",
     ) -> None:
-        """``handle`` raises BadMessage (parked) or Unavailable (held). ``home``: the routing key that leads to the queue."""
+        """``handle`` raises BadMessage (parked) or Unavailable (held). ``home``: the routing key that leads to the queue;
+        ``operation``: what is done here, as traces tell it."""
         self._settings = settings
         self._runtime = runtime
         self._publisher = publisher
         self._handle = handle
         self._home = home
+        self._operation = operation
         self._queue = settings.rabbitmq_queue
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects = asyncio.Lock()
@@ -190,6 +199,14 @@ class Consumer:
                 await self._process_one(frame)
 
     async def _process_one(self, frame: Frame) -> None:
+        hop = open_message(self._operation, self._queue, len(frame.body), frame.trace)
+        if hop is None:
+            await self._work(frame)
+            return
+        with hop:
+            await self._work(frame)
+
+    async def _work(self, frame: Frame) -> None:
         began = time.perf_counter()
         IN_HAND.inc()
         try:
@@ -203,22 +220,30 @@ class Consumer:
         finally:
             IN_HAND.dec()
             HANDLE_SECONDS.observe(time.perf_counter() - began)
-        await self._publisher.publish_surely(step.publications)
+        await self._publish(*step.publications)
         if step.confirmed is not None:
             step.confirmed()
         self._acks.finish(frame.tag)
 
+    async def _publish(self, *publications: Publication) -> None:
+        hop = current_hop()
+        await self._publisher.publish_surely(publications if hop is None else with_trace(publications, hop.trace))
+
     async def _park(self, frame: Frame, reason: str) -> None:
         PARKED.inc()
         log.error("message parked in dead", queue=self._queue, reason=reason)
-        await self._publisher.publish_surely((render_park(self._settings, frame, self._queue, reason),))
+        if (hop := current_hop()) is not None:
+            hop.fail("parked")
+        await self._publish(render_park(self._settings, frame, self._queue, reason))
         self._acks.finish(frame.tag)
 
     async def _hold(self, frame: Frame, error: Unavailable) -> None:
         HELD.inc()
         log.warning("message held, nothing counted", queue=self._queue, reason=str(error))
+        if (hop := current_hop()) is not None:
+            hop.fail("held")
         await self._runtime.pause(self._settings.hold_time)
-        await self._publisher.publish_surely((render_hold(frame, self._home),))
+        await self._publish(render_hold(frame, self._home))
         self._acks.finish(frame.tag)
 
     async def _drain(self) -> None:

@@ -9,22 +9,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from shared.amqp.consumer import Frame
 from shared.amqp.notifying import Notifying
 from shared.amqp.once import Once
 from shared.delivery.finished import Finished
 from shared.delivery.journal import Done, Ended, Known
-from shared.delivery.outcome import Keys, Outcome, check_queues, conclude, hand_over, refuse
+from shared.delivery.outcome import Keys, Outcome, check_queues, conclude, hand_over, refuse, render_acceptance
 from shared.delivery.patterns import Patterns
 from shared.delivery.schedule import decide_schedule
 from shared.delivery.settings import RetrySettings
 from shared.delivery.stops import NO_STOPS, Forced, Paused, Stop, Stops, Suppressed, find_stop, is_stop
-from shared.delivery.verdict import Failed, Retry, Sent
+from shared.delivery.verdict import Failed, Retry, Sent, Verdict
 from shared.delivery.waiting import render_wait
 from shared.log import get_logger
 from shared.process import Runtime
+from shared.tracing import Fact, Hop, current_hop
 from shared.trouble import Unavailable
 from shared.wire.instructions import Instructions, InvalidProperty, parse_instructions
 from shared.wire.message import Message, parse_message
@@ -39,6 +40,16 @@ DELIVERED = Counter("delivered_messages", "Messages delivered", ["strategy"])
 # A gauge only because the library would add _total to the name of a counter.
 DELIVERED_BYTES = Gauge("delivered_messages_total_size_bytes", "Bytes of messages delivered", ["strategy"])
 FAILED = Counter("failed_messages", "Messages failed for good")
+REFUSALS = Counter(
+    "delivery_refusals", "Attempts that did not deliver, by class (what was in the way) and by verdict", ["class", "verdict"]
+)
+VERDICT_SECONDS = Histogram(
+    "message_verdict_seconds",
+    "Time from acceptance to the final verdict",
+    ["verdict"],
+    buckets=(0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200, 86400, 172800),
+)
+_DELIVERED_SECONDS, _FAILED_SECONDS = map(VERDICT_SECONDS.labels, ("delivered", "failed"))
 SUPPRESSED = Counter("suppressed_messages", "Messages failed because their recipient is suppressed")
 PAUSED = Counter("paused_messages", "Times that a message was put off by a pause")
 FORCED = Counter("forced_errors", "Attempts that were replaced by a forced error")
@@ -46,6 +57,10 @@ FORCED = Counter("forced_errors", "Attempts that were replaced by a forced error
 
 def _no_stops() -> Stops:
     return NO_STOPS
+
+
+async def _as_it_is(message: Message) -> Message:
+    return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,8 @@ class Delivering:
     runtime: Runtime
     notifying: Notifying
     patterns: Patterns
+    put_away: Callable[[Message], Awaitable[Message]] = _as_it_is
+    """A mail that is about to wait, perhaps with its content in the store (``shared.storage.deposit``). Never raises."""
     stops: Callable[[], Stops] = _no_stops
     """Suppressions, pauses and forced errors in force. Raises Unavailable when they were never seen."""
 
@@ -99,7 +116,7 @@ class Delivering:
         else:
             stop = find_stop(message, instructions, self.stops(), now)
             if (due := self._find_due(message, instructions, stop, schedule.deadline, now)) is not None:
-                return Step((render_wait(message, home=self.home, due=due, now=now, encoding=self.keys.encoding),))
+                return await self._wait(message, due, now)
             if self.runtime.stopping.is_set():
                 raise Unavailable("this process is being stopped")
             if isinstance(stop, Suppressed | Forced):
@@ -108,9 +125,9 @@ class Delivering:
         if is_stop(finished.attempt):
             # No other strategy takes what somebody has stopped; nor when the journal tells it, after its process died.
             instructions = replace(instructions, outbound=())
-        outcome = conclude(
-            message,
-            finished.attempt,
+        conclude_for = partial(
+            conclude,
+            attempt=finished.attempt,
             instructions=instructions,
             schedule=schedule,
             keys=self.keys,
@@ -120,15 +137,29 @@ class Delivering:
             patterns=self.patterns,
             host=finished.host,
         )
-        self._tell(message, outcome, size=finished.size)
+        outcome = conclude_for(message)
+        if isinstance(outcome.verdict, Retry) and (waiting := await self.put_away(message)) is not message:
+            # The same verdict, told with the key of the content in its place.
+            outcome = conclude_for(waiting)
+        is_handed_on = isinstance(outcome.verdict, Failed) and outcome.verdict.is_refusal and bool(instructions.outbound)
+        self._tell(message, outcome, size=finished.size, is_handed_on=is_handed_on)
         step = await self.notifying.add(
             message,
             outcome,
             extracted=finished.extracted,
-            is_handed_on=isinstance(outcome.verdict, Failed) and outcome.verdict.is_refusal and bool(instructions.outbound),
+            is_handed_on=is_handed_on,
             retry_until=schedule.deadline,
         )
         return replace(step, confirmed=partial(self.once.confirm, message.id, message.attempt))
+
+    async def _wait(self, message: Message, due: datetime, now: datetime) -> Step:
+        """The mail looks again at ``due`` or earlier; nothing was attempted."""
+        waiting = await self.put_away(message)
+        publications = [render_wait(waiting, home=self.home, due=due, now=now, encoding=self.keys.encoding)]
+        if waiting is not message:
+            # Nobody else knows of the key yet, and the sweep deletes what no mail in the records names.
+            publications.append(render_acceptance(waiting, self.keys))
+        return Step(tuple(publications))
 
     def _find_due(
         self, message: Message, instructions: Instructions, stop: Stop | None, deadline: datetime, now: datetime
@@ -151,17 +182,24 @@ class Delivering:
             return Finished(stop.to_attempt(message.attempt, datetime.now(UTC), strategy=self.strategy))
         return await self.attempt(message, instructions)
 
-    def _tell(self, message: Message, outcome: Outcome, *, size: int = 0) -> None:
+    def _tell(self, message: Message, outcome: Outcome, *, size: int = 0, is_handed_on: bool = False) -> None:
         attempt, verdict = outcome.attempt, outcome.verdict
         ATTEMPTS.labels(strategy=self.strategy, state=str(attempt.state), result=str(attempt.result)).inc()
         match verdict:
             case Sent():
                 DELIVERED.labels(strategy=self.strategy).inc()
                 DELIVERED_BYTES.labels(strategy=self.strategy).inc(size)
+                _DELIVERED_SECONDS.observe(_age(message))
             case Retry():
                 RETRIES.labels(strategy=self.strategy).inc()
+                REFUSALS.labels(attempt.bounce_class or "none", "retry").inc()
             case Failed():
-                FAILED.inc()
+                REFUSALS.labels(attempt.bounce_class or "none", "next-strategy" if is_handed_on else "failed").inc()
+                if not is_handed_on:
+                    FAILED.inc()
+                    _FAILED_SECONDS.observe(_age(message))
+        if (hop := current_hop()) is not None:
+            _trace(hop, message, attempt, verdict)
         log.info(
             {Sent: "delivered", Retry: "will be tried again", Failed: "failed"}[type(verdict)],
             id=message.id,
@@ -175,3 +213,27 @@ class Delivering:
             description=attempt.description,
             to=attempt.remote_ip,
         )
+
+
+def _trace(hop: Hop, message: Message, attempt: Attempt, verdict: Verdict) -> None:
+    """What the trace tells of an attempt: as the log, without address and without the peer's words."""
+    told: dict[str, Fact | None] = {
+        "mailwarren.id": message.id,
+        "mailwarren.attempt": attempt.number,
+        "mailwarren.strategy": attempt.strategy or "",
+        "mailwarren.state": str(attempt.state),
+        "mailwarren.result": str(attempt.result),
+        "mailwarren.code": attempt.code,
+        "mailwarren.status": attempt.status,
+        "mailwarren.class": attempt.bounce_class,
+        "mailwarren.mta": attempt.mta,
+        "mailwarren.verdict": {Sent: "delivered", Retry: "retry", Failed: "failed"}[type(verdict)],
+    }
+    hop.tell({name: value for name, value in told.items() if value is not None})
+    if not isinstance(verdict, Sent):
+        hop.fail(f"{attempt.state}/{attempt.result}")
+
+
+def _age(message: Message) -> float:
+    """Seconds since the mail was accepted."""
+    return max(0.0, (datetime.now(UTC) - message.seen).total_seconds())

@@ -1,7 +1,7 @@
 """The routing keys of the settings, as the pure code wants them."""
 
 from shared.amqp.settings import BrokerSettings
-from shared.amqp.topology.default import WAITS
+from shared.amqp.topology.default import OPTIONAL_READERS, WAITS
 from shared.delivery.outcome import Keys
 
 ACTIONS = "actions"
@@ -20,6 +20,8 @@ def outcome_keys(settings: BrokerSettings, *, retries: str) -> Keys:
         settings.rabbitmq_dsn,
         settings.rabbitmq_record,
         settings.rabbitmq_dead,
+        # Each of these queues is bound to a key of its own name.
+        *OPTIONAL_READERS,
         # On the default exchange a key is the name of a queue.
         *(() if settings.rabbitmq_exchange else (settings.rabbitmq_queue, *WAITS)),
     }

@@ -7,9 +7,11 @@ fill in, without its lock, its drains and the four callbacks of each of its futu
 
 import asyncio
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -18,7 +20,9 @@ from aiormq.abc import ChannelFrame
 from pamqp import commands
 from pamqp.header import ContentHeader
 
+from shared.amqp.metrics import CONFIRM_SECONDS, IN_FLIGHT, PUBLISHES
 from shared.trouble import BrokerLost
+from shared.wire.trace import SIZE as TRACEPARENT_SIZE
 
 MOST_BYTES = 1024 * 1024
 """In one write; a larger message goes alone."""
@@ -36,6 +40,9 @@ _OCTETS = struct.Struct(">Q")
 _BODY, _FRAME_END = 3, b"\xce"
 
 Properties = commands.Basic.Properties
+NO_TRACE = token_hex(TRACEPARENT_SIZE)[:TRACEPARENT_SIZE]
+"""Stands in a template where a message's own ``traceparent`` goes. Nobody can guess it, and write it into another header."""
+_NO_TRACE = NO_TRACE.encode()
 Template = tuple[bytes, bytes, bytes]
 """The method frame, and the header frame before and behind the message_id."""
 Confirm = asyncio.Future[Any]
@@ -50,6 +57,7 @@ class _Write:
     size: int = 0
     """Octets of bodies."""
     publishes: int = 0
+    last: Confirm | None = None
 
 
 class Outgoing:
@@ -68,13 +76,18 @@ class Outgoing:
         """Publishes in them."""
         self._is_waiting = asyncio.Event()
         self._lost = ""
+        _OPEN.add(self)
         self._pump = asyncio.ensure_future(self._write_on())
         self._pump.add_done_callback(
             lambda task: failed("nothing is written any more" if task.cancelled() else str(task.exception()))
         )
 
-    def publish(self, exchange: str, key: str, traits: Hashable, describe: Callable[[], Properties], body: bytes) -> Confirm:
-        """Publish, mandatory, with a new ``message_id``. ``describe`` makes the properties; they are the same for the same ``traits``."""
+    def publish(
+        self, exchange: str, key: str, traits: Hashable, describe: Callable[[], Properties], body: bytes, traceparent: str = ""
+    ) -> Confirm:
+        """Publish, mandatory, with a new ``message_id``. ``describe`` makes the properties; they are the same for the same ``traits``,
+        and never kept for None. ``traceparent`` comes in the place of the NO_TRACE in them.
+        """
         confirm: Confirm = asyncio.get_running_loop().create_future()
         if self._lost:
             confirm.set_exception(BrokerLost(f"while publishing to {key!r}: {self._lost}"))
@@ -85,6 +98,9 @@ class Outgoing:
             # A key of over 255 octets, say. No tag is taken yet.
             confirm.set_exception(error)
             return confirm
+        if traceparent:
+            # As long as what stood there: no size in the frame changes.
+            before = before.replace(_NO_TRACE, traceparent.encode(), 1)
         channel = self._channel
         channel.delivery_tag = tag = channel.delivery_tag + 1
         channel.confirmations[tag] = confirm
@@ -93,6 +109,7 @@ class Outgoing:
         write = self._writes[-1]
         write.size += len(body)
         write.publishes += 1
+        write.last = confirm
         self._unwritten += 1
         write.pieces += (
             method,
@@ -119,12 +136,17 @@ class Outgoing:
                     await asyncio.sleep(GATHER)
                 write = self._writes.popleft()
                 self._unwritten -= write.publishes
+                PUBLISHES.inc(write.publishes)
+                if write.last is not None:
+                    write.last.add_done_callback(partial(_observe, time.perf_counter()))
                 drained = asyncio.get_running_loop().create_future()
                 frame = ChannelFrame(payload=b"".join(write.pieces), should_close=False, drain_future=drained)
                 await self._channel.write_queue.put(frame)
                 await drained
 
     def _find_template(self, exchange: str, key: str, traits: Hashable, describe: Callable[[], Properties]) -> Template:
+        if traits is None:
+            return _make_template(self._channel.number, exchange, key, describe())
         name = (exchange, key, traits)
         found = self._templates.get(name)
         if found is None:
@@ -133,8 +155,14 @@ class Outgoing:
             found = self._templates[name] = _make_template(self._channel.number, exchange, key, describe())
         return found
 
+    @property
+    def unconfirmed(self) -> int:
+        """Publishes that wait for their confirm."""
+        return len(self._channel.confirmations)
+
     def close(self, reason: str) -> None:
         """The channel or its connection is gone: nobody waits any longer. Safe to repeat."""
+        _OPEN.discard(self)
         self._lost = self._lost or reason
         self._pump.cancel()
         self._writes.clear()
@@ -142,6 +170,16 @@ class Outgoing:
             if isinstance(confirm, asyncio.Future) and not confirm.done():
                 confirm.set_exception(BrokerLost(f"while waiting for a confirm: {reason}"))
         self._channel.confirmations.clear()
+
+
+_OPEN: set[Outgoing] = set()
+# Counted when the metrics are fetched: that costs a publish nothing. In another thread, hence the copy.
+IN_FLIGHT.set_function(lambda: sum(outgoing.unconfirmed for outgoing in tuple(_OPEN)))
+
+
+def _observe(began: float, confirm: Confirm) -> None:
+    if not confirm.cancelled() and not isinstance(confirm.exception(), BrokerLost):
+        CONFIRM_SECONDS.observe(time.perf_counter() - began)
 
 
 class _Ids(Mapping[str, int]):

@@ -6,8 +6,10 @@ not at all.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import aiormq
@@ -15,14 +17,17 @@ from aiormq.exceptions import DeliveryError, PublishError
 from pamqp import commands
 
 from shared.amqp.connection import connect, translating, when_closed
-from shared.amqp.outgoing import Confirm, Outgoing
+from shared.amqp.outgoing import NO_TRACE, Confirm, Outgoing
 from shared.amqp.settings import BrokerSettings
 from shared.log import get_logger
 from shared.trouble import BrokerLost, Unavailable
 from shared.wire.message import APP_ID
 from shared.wire.publication import Publication
+from shared.wire.trace import Trace, render_headers
 
 log = get_logger()
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Unroutable(Unavailable):
@@ -167,10 +172,20 @@ class Publisher:
         exchange = self._settings.rabbitmq_exchange if publication.exchange is None else publication.exchange
         headers = str(publication.headers) if publication.headers else ""
         traits = (publication.record, publication.priority, publication.encoding, publication.is_ours, headers)
+        if publication.trace is not None:
+            return self._send_traced(publication, publication.trace, exchange, key, traits)
         return self._outgoing.publish(exchange, key, traits, lambda: self._describe(publication), publication.body)
 
-    def _describe(self, publication: Publication) -> commands.Basic.Properties:
-        headers = dict(publication.headers)
+    def _send_traced(self, publication: Publication, trace: Trace, exchange: str, key: str, traits: Hashable) -> Confirm:
+        # A template without the trace itself serves all; what others note in their tracestate is theirs, and may differ each time.
+        kept = None if trace.tracestate else (traits, "traced")
+        headers = render_headers(replace(trace, traceparent=NO_TRACE))
+        return self._outgoing.publish(
+            exchange, key, kept, lambda: self._describe(publication, headers), publication.body, trace.traceparent
+        )
+
+    def _describe(self, publication: Publication, trace: Mapping[str, str] = _NO_HEADERS) -> commands.Basic.Properties:
+        headers = {**trace, **publication.headers}
         if publication.record:
             headers["BCC"] = [self._settings.rabbitmq_record]
         return commands.Basic.Properties(

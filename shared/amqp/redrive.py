@@ -6,7 +6,7 @@ circles. No ``x-*`` header is copied: with a copied ``x-death`` the broker takes
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from shared.amqp.connection import connect
 from shared.amqp.settings import BrokerSettings
 from shared.trouble import BrokerLost, Unavailable
 from shared.wire.publication import EVENT
+from shared.wire.trace import read_trace, render_headers
 
 ORIGIN = "origin-queue"
 WINDOW = 25
@@ -148,7 +149,7 @@ class _Redrive:
         properties = commands.Basic.Properties(
             content_type=given.content_type,
             content_encoding=given.content_encoding,
-            headers={EVENT: headers[EVENT]} if isinstance(headers.get(EVENT), str) else None,
+            headers=_keep(headers) or None,
             delivery_mode=2,
             priority=given.priority,
             # Whose message it is decides what is believed of it: kept as it was.
@@ -168,3 +169,11 @@ class _Redrive:
 
 def _silent(_: Parked, __: str) -> None:
     return
+
+
+def _keep(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes with the message: what a record tells, and the trace. All else would be believed, or end its dead-lettering."""
+    event = headers.get(EVENT)
+    kept: dict[str, Any] = {EVENT: event} if isinstance(event, str) else {}
+    trace = read_trace(headers)
+    return kept | render_headers(trace) if trace else kept

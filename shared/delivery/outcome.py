@@ -153,6 +153,11 @@ def hand_over(message: Message, strategy: str, keys: Keys) -> Step:
     return Step((_mail(keys.strategies[strategy], message, keys),))
 
 
+def render_acceptance(message: Message, keys: Keys) -> Publication:
+    """The record that ``message`` is under way, for mail that no inbox of ours has told of, or not all."""
+    return _record(message, "accepted", keys)
+
+
 def _with_attempt(message: Message, attempt: Attempt, extracted: Mapping[str, Any] | None) -> Message:
     known = dict(extracted if extracted is not None else message.document.get("extracted") or {})
     for name, address in (("envelope", message.reverse_path), ("recipient", message.recipient)):

@@ -5,38 +5,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from shared.storage.database import Connection
+from shared.trouble import Unavailable
 
 MONTHS_AHEAD = 2
 _PARTITION_LOCK = 7_310_579_604_012
 """Key of the advisory lock under which partitions are made and dropped."""
+_COUNTABLE = 1_000_000
 _BOUNDS = re.compile(r"FROM \('(-?\d+)'\) TO \('(-?\d+)'\)")
 
-# MATERIALIZED: the rows are picked and locked once, whatever plan is chosen.
+# By ctid, of rows that this very statement has locked: nobody can move them in between, and no index is looked at twice. ``after``
+# leaves out what earlier batches have taken: while some old transaction (a dump) is open, its index entries stay and would be
+# walked again by every batch.
 _MOVE = """
-    WITH picked AS MATERIALIZED (
-        SELECT id FROM message_status WHERE updated_at < %(before)s ORDER BY updated_at LIMIT %(most)s
-        FOR UPDATE SKIP LOCKED
-    ), moved AS (
-        DELETE FROM message_status s USING picked WHERE s.id = picked.id
-        RETURNING s.id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
+    WITH moved AS (
+        DELETE FROM message_status WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM message_status WHERE updated_at < %(before)s AND updated_at >= %(after)s
+            ORDER BY updated_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
                   code, class, destination, results, created_at, updated_at
+    ), put AS (
+        INSERT INTO message_status_archive (
+            id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
+            code, class, destination, results, created_at, updated_at, archived_at
+        )
+        SELECT moved.*, %(now)s FROM moved RETURNING updated_at
     )
-    INSERT INTO message_status_archive (
-        id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
-        code, class, destination, results, created_at, updated_at, archived_at
-    )
-    SELECT moved.*, %(now)s FROM moved
+    SELECT count(*), max(updated_at) FROM put
 """
 
+# In one month: a ctid means something in one table only.
 _EXPIRE = """
-    WITH picked AS MATERIALIZED (
-        SELECT id, archived_at FROM message_status_archive WHERE archived_at < %(before)s LIMIT %(most)s
-        FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM message_status_archive a USING picked WHERE a.id = picked.id AND a.archived_at = picked.archived_at
+    DELETE FROM {month} WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {month} WHERE archived_at < %(before)s AND archived_at >= %(since)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+    ))
 """
 
 _PARTITIONS = """
@@ -66,6 +71,15 @@ class Partition:
     name: str
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one batch has moved."""
+
+    count: int
+    newest: int | None
+    """Last change of the youngest of them, unix seconds; None: none was moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,43 +119,78 @@ def list_missing(partitions: Sequence[Partition], now: int) -> list[Partition]:
 
 
 async def create_partitions(connection: Connection, now: int) -> list[str]:
-    """Make the months that are missing; their names."""
+    """Make the months that are missing; their names. Waits for no reader and lets none wait.
+
+    Raises Unavailable when a table of that name is there and is no month of the archive: somebody has taken it out by hand.
+    """
     if not list_missing(await fetch_partitions(connection), now):
         return []
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PARTITION_LOCK])
         missing = list_missing(await fetch_partitions(connection), now)
         for month in missing:
-            statement = sql.SQL("CREATE TABLE {} PARTITION OF message_status_archive FOR VALUES FROM ({}) TO ({})")
-            await connection.execute(statement.format(sql.Identifier(month.name), month.start, month.end))
+            await _create_partition(connection, month)
     return [month.name for month in missing]
 
 
-async def drop_partition(connection: Connection, partition: Partition) -> int:
-    """Drop a whole month; how many rows it had. Readers are not kept waiting for more than five seconds."""
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PARTITION_LOCK])
-        await connection.execute("SET LOCAL lock_timeout = '5s'")
-        if partition not in await fetch_partitions(connection):
-            return 0
-        count = await count_partition(connection, partition)
-        await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
-    return count
+async def _create_partition(connection: Connection, month: Partition) -> None:
+    name = sql.Identifier(month.name)
+    try:
+        # In two steps: CREATE TABLE … PARTITION OF would lock out everybody who reads the archive, and wait for them.
+        await connection.execute(
+            sql.SQL("CREATE TABLE {} (LIKE message_status_archive INCLUDING ALL EXCLUDING INDEXES)").format(name)
+        )
+    except errors.DuplicateTable:
+        reason = f"Postgres: table {month.name} is there and is no partition of message_status_archive: attach or rename it"
+        raise Unavailable(reason) from None
+    statement = sql.SQL("ALTER TABLE message_status_archive ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})")
+    await connection.execute(statement.format(name, month.start, month.end))
+
+
+async def drop_partition(connection: Connection, partition: Partition) -> int | None:
+    """Drop a whole month; how many rows it had, 0 when another archiver was faster. None: somebody reads the archive, try later.
+
+    Whoever wants to read the archive meanwhile waits for a second at most.
+    """
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PARTITION_LOCK])
+            if partition not in await fetch_partitions(connection):
+                return 0
+            count = await count_partition(connection, partition)
+            await connection.execute("SET LOCAL lock_timeout = '1s'")
+            await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
+        return count
+    except errors.LockNotAvailable:
+        return None
 
 
 async def count_partition(connection: Connection, partition: Partition) -> int:
-    """Rows in a month."""
+    """Rows in a month. Of a large one the planner's estimate: counting would take longer than a statement may."""
+    query = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)"
+    row = await (await connection.execute(query, [partition.name])).fetchone()
+    if row is not None and row[0] > _COUNTABLE:
+        return int(row[0])
     return await _count(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(partition.name)))
 
 
-async def move_batch(connection: Connection, *, before: int, now: int, most: int) -> int:
-    """Move at most ``most`` verdicts last changed before ``before`` into the archive, in one statement; how many were moved."""
-    return (await connection.execute(_MOVE, {"before": before, "now": now, "most": most})).rowcount
+async def move_batch(connection: Connection, *, before: int, now: int, most: int, after: int = 0) -> Moved:
+    """Move at most ``most`` verdicts last changed in [after, before) into the archive, the oldest first, in one statement.
+
+    A verdict that somebody else holds is passed over.
+    """
+    cursor = await connection.execute(_MOVE, {"before": before, "after": after, "now": now, "most": most})
+    row = await cursor.fetchone()
+    return Moved(*row) if row else Moved(0, None)
 
 
-async def expire_batch(connection: Connection, *, before: int, most: int) -> int:
-    """Delete at most ``most`` rows archived before ``before``; how many were deleted."""
-    return (await connection.execute(_EXPIRE, {"before": before, "most": most})).rowcount
+async def expire_batch(connection: Connection, month: Partition, *, before: int, most: int, since: int = 0) -> int:
+    """Delete at most ``most`` rows of a month archived in [since, before); how many were deleted. 0 when the month is gone."""
+    query = sql.SQL(_EXPIRE).format(month=sql.Identifier(month.name))
+    try:
+        return (await connection.execute(query, {"before": before, "since": since, "most": most})).rowcount
+    except errors.UndefinedTable:
+        return 0
 
 
 async def count_movable(connection: Connection, before: int) -> int:
@@ -152,6 +201,18 @@ async def count_movable(connection: Connection, before: int) -> int:
 async def count_expired(connection: Connection, before: int) -> int:
     """How many archived rows are past their retention."""
     return await _count(connection, "SELECT count(*) FROM message_status_archive WHERE archived_at < %s", before)
+
+
+async def find_oldest(connection: Connection) -> int | None:
+    """When the verdict that was left alone for longest was last changed, unix seconds; None: there is no verdict."""
+    row = await (await connection.execute("SELECT min(updated_at) FROM message_status")).fetchone()
+    return None if row is None else row[0]
+
+
+async def fetch_clock(connection: Connection) -> float:
+    """Postgres's clock, unix seconds."""
+    row = await (await connection.execute("SELECT extract(epoch FROM clock_timestamp())::double precision")).fetchone()
+    return float(row[0]) if row else 0.0
 
 
 async def find_orphans(connection: Connection, keys: Sequence[str]) -> list[str]:

@@ -11,10 +11,10 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,8 +25,9 @@ from typing import TypeVar
 from uuid import uuid4
 
 from shared.storage.file_upload import FileUpload
-from shared.storage.keys import InvalidKey, KeyTaken, check_key
+from shared.storage.keys import InvalidKey, KeyTaken, check_key, list_batches
 from shared.storage.payloads import MissingPayload, to_trouble
+from shared.storage.threads import Threads
 from shared.trouble import Unavailable
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ TEMPORARY = ".tmp"
 _CHUNK = 1 << 20
 _KNOWN_FOLDERS = 16_384
 _TURNS = 3
+_BATCH = 250
 _LONGEST_WRITE = 3600.0
 _FAN_OUT = re.compile(r"[0-9a-f]")
 
@@ -52,7 +54,7 @@ class DirectoryStore:
         self._root = path
         self._where = f"message store {path}"
         self._patience = patience.total_seconds()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._threads = Threads(threads, "store")
         self._durable: set[str] = set()
         self._lock = threading.Lock()
 
@@ -69,7 +71,7 @@ class DirectoryStore:
             raise to_trouble(self._where, error) from error
         drop = partial(_drop, temporary)
         return FileUpload(
-            file, self._where, run=self._run, submit=self._submit, finish=partial(self._adopt, temporary), drop=drop
+            file, self._where, run=self._run, submit=self._threads.start, finish=partial(self._adopt, temporary), drop=drop
         )
 
     async def fetch(self, key: str) -> bytes:
@@ -80,6 +82,16 @@ class DirectoryStore:
         """Remove the payload; a missing one, or a key that cannot exist, is no error. Raises Unavailable."""
         with suppress(InvalidKey):
             await self._run(self._delete, check_key(key))
+
+    async def delete_many(self, keys: Collection[str]) -> Mapping[str, str]:
+        """Remove all payloads; key -> why it could not be removed. A missing one, or a key that cannot exist, is no failure.
+
+        Raises Unavailable when the folder is not there, or hangs.
+        """
+        failures: dict[str, str] = {}
+        for batch in list_batches(keys, _BATCH):
+            failures |= await self._run(self._delete_batch, batch)
+        return failures
 
     async def iter_keys(self, older_than: datetime) -> AsyncIterator[str]:
         """The keys of all payloads written before ``older_than``, in the order of their folders. Raises Unavailable."""
@@ -98,24 +110,18 @@ class DirectoryStore:
         return await self._run(self._tidy, min(older_than.timestamp(), time.time() - _LONGEST_WRITE))
 
     async def close(self) -> None:
-        """Let the threads end after what is under way; nothing new is taken."""
-        self._pool.shutdown(wait=False)
+        """Nothing new is taken; what is under way gets a second."""
+        await self._threads.close()
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         """``work`` in a thread of the store; every OSError becomes Unavailable."""
         try:
             async with asyncio.timeout(self._patience):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+                return await self._threads.run(work, *args)
         except TimeoutError:
             raise Unavailable(f"{self._where}: no answer within {self._patience:g} s") from None
         except OSError as error:
             raise to_trouble(self._where, error) from error
-
-    def _submit(self, work: Callable[..., object], *args: object) -> None:
-        try:
-            self._pool.submit(work, *args)
-        except RuntimeError:  # closed already
-            work(*args)
 
     def _path(self, key: str) -> str:
         folder, _, name = key.rpartition("/")
@@ -226,6 +232,24 @@ class DirectoryStore:
         with suppress(FileNotFoundError):  # ``tidy`` was faster
             _sync_folder(os.path.dirname(path))
 
+    def _delete_batch(self, keys: Sequence[str]) -> dict[str, str]:
+        self._look_at_root()
+        failures, folders = {}, set()
+        for key in keys:
+            path = self._path(key)
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                failures[key] = error.strerror or str(error)
+            else:
+                folders.add(os.path.dirname(path))
+        for folder in folders:
+            with suppress(FileNotFoundError):  # ``tidy`` was faster
+                _sync_folder(folder)
+        return failures
+
     def _look_at_root(self) -> None:
         """An unmounted store has no payloads either: that must not look like a missing one. Raises OSError."""
         os.stat(os.path.join(self._root, TEMPORARY))
@@ -241,7 +265,7 @@ class DirectoryStore:
                 key = "/".join([*relative[:-2], name])
                 path = os.path.join(parent, name)
                 with suppress(InvalidKey, FileNotFoundError):
-                    if self._path(check_key(key)) == path and os.stat(path).st_mtime < before:
+                    if self._path(check_key(key)) == path and _is_older(os.lstat(path), before):
                         yield key
 
     def _tidy(self, before: float) -> int:
@@ -283,8 +307,13 @@ def _taken(key: str) -> KeyTaken:
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
+    # A link is none of ours, wherever it leads.
+    with FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as file:
+        return file.readall()
+
+
+def _is_older(status: os.stat_result, before: float) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_mtime < before
 
 
 def _make_folder(path: str) -> None:

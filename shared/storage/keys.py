@@ -1,6 +1,8 @@
 """The keys of payloads: paths that mean the same in a folder and in any S3, and that can never lead out of the store."""
 
 import re
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 
 from shared.storage.payloads import MissingPayload
 
@@ -30,3 +32,16 @@ def check_key(key: str) -> str:
         shown = ascii(key[:80])
         raise InvalidKey(f"{shown} is no key of the message store: expected a relative path such as v1/2026/11/23/NAME")
     return key
+
+
+def list_batches(keys: Collection[str], most: int) -> Iterator[list[str]]:
+    """``keys`` in batches of at most ``most``, each key once, without what is no key: nothing can be there."""
+    batch: list[str] = []
+    for key in dict.fromkeys(keys):
+        with suppress(InvalidKey):
+            batch.append(check_key(key))
+        if len(batch) == most:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

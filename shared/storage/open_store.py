@@ -3,19 +3,31 @@
 import os
 from collections.abc import AsyncIterator
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from shared.settings import Settings
+from shared.storage.counted import CountedStore
 from shared.storage.directory import DirectoryStore
 from shared.storage.payloads import UploadStore
 from shared.storage.s3 import Bucket, S3Store
 from shared.trouble import BadSetting
 
-_POLICIES = ("in", "all", "out", "none")
+CARRIED = 1024 * 1024
+"""With the policy ``out``: octets of content that inboxes publish in the message. What is larger is stored at once."""
+
+
+class Policy(StrEnum):
+    """When content goes to the store."""
+
+    IN = "in"
+    ALL = "all"
+    OUT = "out"
+    NONE = "none"
 
 
 class SweptStore(UploadStore, Protocol):
@@ -35,8 +47,17 @@ class StorageSettings(Settings):
         default="dir:///var/lib/mailwarren/payloads",
         description="the message store: dir:///path or s3://bucket (s3:// alone takes s3-bucket-name)",
     )
-    storage_policy: str = Field(
-        default="in", description="in: what comes in by SMTP or HTTP is stored; all, out and none are not built yet"
+    storage_policy: Policy = Field(
+        default=Policy.IN,
+        description="in: what comes in by SMTP or HTTP is stored at once; out: content is stored when a mail has to wait for a later "
+        "attempt (what is larger than 1 MiB at once); all: both, so also mail that applications publish; none: nothing, everything "
+        "rides in the message",
+    )
+    storage_max_message: int = Field(
+        default=16777216,
+        ge=65536,
+        description="octets that RabbitMQ takes in one message; mail that is not stored is refused when its message would be larger "
+        "(552, 413)",
     )
     storage_threshold: int = Field(
         default=32768, ge=0, description="payloads of up to this many bytes ride in the message itself, larger ones are stored"
@@ -55,18 +76,25 @@ class StorageSettings(Settings):
     s3_bucket_name: str = Field(default="", description="the bucket, when storage-url does not name it")
     s3_region: str = Field(default="us-east-1", min_length=1, description="region of the bucket")
 
-    @field_validator("storage_policy")
-    @classmethod
-    def _built(cls, value: str) -> str:
-        if value not in _POLICIES:
-            raise ValueError("expected in (or all, out, none, which are not built yet)")
-        if value != "in":
-            raise ValueError("this policy is not built yet; expected in")
-        return value
+    @property
+    def inbox_threshold(self) -> int | None:
+        """Content of more octets is stored by the inbox that takes it; None: never."""
+        if self.storage_policy is Policy.NONE:
+            return None
+        return max(CARRIED, self.storage_threshold) if self.storage_policy is Policy.OUT else self.storage_threshold
+
+    @property
+    def sender_threshold(self) -> int | None:
+        """Content of more octets is stored by a sender when the mail has to wait; None: never."""
+        return self.storage_threshold if self.storage_policy in (Policy.OUT, Policy.ALL) else None
 
 
 def open_store(settings: StorageSettings) -> SweptStore:
-    """The store that the settings name. Opens no connection; makes the folder of a ``dir://``. Raises BadSetting."""
+    """The store that the settings name, counted. Opens no connection; makes the folder of a ``dir://``. Raises BadSetting."""
+    return CountedStore(_open_store(settings))
+
+
+def _open_store(settings: StorageSettings) -> SweptStore:
     url = settings.storage_url
     parts = urlsplit(url)
     if parts.scheme not in ("dir", "s3") or parts.query or parts.fragment:

@@ -1,6 +1,7 @@
 """The message store: payloads under keys of ours, written once, read back unchanged. ``dir://`` or any S3."""
 
 import errno
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from shared.trouble import Unavailable
@@ -27,6 +28,12 @@ class Store(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove the object; a missing one is no error."""
+
+    async def delete_many(self, keys: Collection[str]) -> Mapping[str, str]:
+        """Remove all objects; key -> why it could not be removed. A missing one, or a key that cannot exist, is no failure.
+
+        Some may be removed when it raises Unavailable. Safe to repeat.
+        """
 
     async def close(self) -> None:
         """Release threads and connections."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import errors
 
+from shared.storage.completion import Complete, settle_submissions
 from shared.storage.database import Connection, DatabaseSettings, connect, translating
 from shared.storage.progress import note_break
 from shared.trouble import Unavailable
@@ -94,15 +95,6 @@ class Rows:
     statuses: list[StatusRow] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
     """Keys of payloads that outlive their mail."""
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """A submission all of whose recipients are final."""
-
-    transaction: str
-    datafiles: tuple[str, ...]
-    """Keys in the message store that go now; empty with ``keepmime``."""
 
 
 class UnstorableRows(Exception):
@@ -229,25 +221,12 @@ _MOVE_ATTEMPTS = """
     FROM missing WHERE s.id = missing.id
 """
 
-_COMPLETE = """
-    SELECT m.transaction, m.keepmime, m.datafile,
-           ARRAY(SELECT DISTINCT r ->> 'datafile' FROM jsonb_path_query(m.recipients, '$.*') r WHERE r ? 'datafile')
-    FROM messages m
-    WHERE m.transaction = ANY (%(transactions)s) AND CASE
-        WHEN m.recipients_total = 1
-        THEN EXISTS (SELECT FROM jsonb_object_keys(m.recipients) AS k (id) JOIN message_status s ON s.id = k.id)
-        ELSE (
-            SELECT count(*) FROM message_status s WHERE s.transaction = m.transaction AND s.recipients_total > 1
-        ) >= m.recipients_total
-    END
-"""
-
 
 class RecordTables:
     """One connection that writes records. Every method raises Unavailable when Postgres is down; then ``open`` it again."""
 
     def __init__(self, settings: DatabaseSettings, *, name: str = "result-recorder") -> None:
-        self._settings = settings
+        self.settings = settings
         self._name = name
         self._connection: Connection | None = None
         self._limit = settings.db_statement_timeout.total_seconds() + 5
@@ -260,7 +239,7 @@ class RecordTables:
     async def open(self) -> None:
         """Connect unless connected, and look whether the tables are there and writable. Raises Unavailable."""
         if not self.is_open:
-            self._connection = await connect(self._settings, name=self._name)
+            self._connection = await connect(self.settings, name=self._name)
         async with self._using() as connection:
             cursor = await connection.execute("SHOW transaction_read_only")
             row = await cursor.fetchone()
@@ -293,27 +272,24 @@ class RecordTables:
                     if attempt == _TRIES:
                         raise
 
-    async def settle(self, *, ids: Collection[str], transactions: Collection[str], now: int) -> list[Complete]:
-        """After a commit: move attempts of final mail into its status, and say which submissions are complete.
+    async def settle(self, *, ids: Collection[str], transactions: Collection[str], now: int) -> tuple[int, list[Complete]]:
+        """After a commit: move attempts of final mail into its status, and look which submissions are complete.
 
-        In a transaction of its own: whichever of several recorders commits last sees what all have written.
+        In a transaction of its own: whichever of several recorders commits last sees what all have written. See ``settle_submissions``.
         """
         async with self._using() as connection:
-            async with connection.transaction():
-                cursor = await connection.execute(_FINAL_WITH_ATTEMPTS, {"ids": list(ids)})
-                final = [row[0] for row in await cursor.fetchall()]
-                if final:
-                    await connection.execute(_MOVE_ATTEMPTS, {"ids": final, "now": now})
-            cursor = await connection.execute(_COMPLETE, {"transactions": list(transactions)})
-            return [
-                Complete(transaction, () if keepmime else tuple({*others, *([datafile] if datafile else [])}))
-                for transaction, keepmime, datafile, others in await cursor.fetchall()
-            ]
-
-    async def delete_messages(self, transactions: Sequence[str]) -> None:
-        """Remove the rows of complete submissions; their payloads are gone by now."""
-        async with self._using() as connection:
-            await connection.execute("DELETE FROM messages WHERE transaction = ANY (%s)", [sorted(transactions)])
+            for attempt in range(1, _TRIES + 1):
+                try:
+                    async with connection.transaction():
+                        cursor = await connection.execute(_FINAL_WITH_ATTEMPTS, {"ids": list(ids)})
+                        final = [row[0] for row in await cursor.fetchall()]
+                        if final:
+                            await connection.execute(_MOVE_ATTEMPTS, {"ids": final, "now": now})
+                    return await settle_submissions(connection, transactions)
+                except _AGAIN:
+                    if attempt == _TRIES:
+                        raise
+        raise AssertionError
 
     async def note_break(self, now: int) -> None:
         """A record is about to be parked: see ``shared.storage.progress.note_break``."""

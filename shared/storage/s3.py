@@ -1,15 +1,18 @@
 """The message store in a bucket of any S3, by the ``minio`` client.
 
-The client blocks, so it runs in threads of the store's own, with time limits of ours: its defaults hold a thread for 30 minutes.
+The client blocks, so it runs in threads of the store's own, with time limits of ours: its defaults hold a thread for 30 minutes, and
+a server that sends a byte now and then holds it for ever. Uploads carry their MD5: what is changed on the way is refused, not kept.
 """
 
 import asyncio
+import hashlib
 import io
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,11 +20,13 @@ from http import HTTPStatus
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar, cast
+from xml.etree.ElementTree import ParseError
 
 from shared.storage.file_upload import FileUpload
-from shared.storage.keys import InvalidKey, check_key
+from shared.storage.keys import InvalidKey, check_key, list_batches
 from shared.storage.payloads import MissingPayload, to_trouble
+from shared.storage.threads import Threads
 from shared.trouble import Unavailable
 
 if TYPE_CHECKING:
@@ -40,9 +45,10 @@ PATIENCE = timedelta(seconds=60)
 RETRIES = 2
 PREFIX = "v1/"
 """Where the keys that we make begin; nothing else is ever listed."""
-_SMALLEST_PART = 5 * 1024 * 1024
+_PIECE = 64 * 1024
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _PAGE = 1000
+"""Keys in a request: the most that S3 lists or removes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,8 @@ class S3Store:
         self._where = f"message store s3://{bucket.name} at {bucket.hostname}"
         self._patience = patience.total_seconds()
         self._spool = spool
-        self._http, self._client = _connect(bucket, threads)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="s3")
+        self._http, self._client = _connect(bucket, threads, min(READ_TIMEOUT, patience))
+        self._threads = Threads(threads, "s3")
 
     async def store(self, key: str, content: bytes) -> None:
         """Keep ``content`` durably under ``key``. Raises Unavailable or InvalidKey."""
@@ -89,7 +95,7 @@ class S3Store:
             file = tempfile.TemporaryFile(dir=self._spool, buffering=0)  # noqa: SIM115
         except OSError as error:
             raise to_trouble(where, error) from error
-        return FileUpload(file, where, run=self._run, submit=self._submit, finish=self._upload, drop=FileIO.close)
+        return FileUpload(file, where, run=self._run, submit=self._threads.start, finish=self._upload, drop=FileIO.close)
 
     async def fetch(self, key: str) -> bytes:
         """The content. Raises MissingPayload (InvalidKey is one) or Unavailable."""
@@ -99,6 +105,14 @@ class S3Store:
         """Remove the payload; a missing one, or a key that cannot exist, is no error. Raises Unavailable."""
         with suppress(MissingPayload):
             await self._run(self._delete, check_key(key))
+
+    async def delete_many(self, keys: Collection[str]) -> Mapping[str, str]:
+        """Remove all payloads, up to 1,000 with a request; key -> why the server did not remove it. A missing one, or a key that
+        cannot exist, is no failure. Raises Unavailable."""
+        failures: dict[str, str] = {}
+        for batch in list_batches(keys, _PAGE):
+            failures |= await self._run(self._delete_batch, batch)
+        return failures
 
     async def iter_keys(self, older_than: datetime) -> AsyncIterator[str]:
         """The keys of all payloads below ``v1/`` written before ``older_than`` (by the server's clock). Raises Unavailable."""
@@ -112,8 +126,8 @@ class S3Store:
         return 0
 
     async def close(self) -> None:
-        """Let the threads end after what is under way; nothing new is taken."""
-        self._pool.shutdown(wait=False)
+        """Nothing new is taken; what is under way gets a second."""
+        await self._threads.close()
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         """``work`` in a thread of the store; every failure but a missing object becomes Unavailable."""
@@ -122,7 +136,7 @@ class S3Store:
 
         try:
             async with asyncio.timeout(self._patience):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+                return await self._threads.run(work, *args)
         except TimeoutError:
             raise Unavailable(f"{self._where}: no answer within {self._patience:g} s") from None
         except S3Error as error:
@@ -133,48 +147,64 @@ class S3Store:
             raise to_trouble(self._where, error) from error
         except (MinioException, HTTPError) as error:
             raise Unavailable(f"{self._where}: {error}") from error
-
-    def _submit(self, work: Callable[..., object], *args: object) -> None:
-        try:
-            self._pool.submit(work, *args)
-        except RuntimeError:  # closed already
-            work(*args)
+        except (ParseError, ValueError) as error:
+            raise Unavailable(f"{self._where}: the answer is none of S3's: {error}") from error
 
     def _store(self, key: str, content: bytes) -> None:
-        # One part, whatever the size: a multipart upload is four round trips more. BytesIO hands the same object on, no copy.
-        part = max(len(content), _SMALLEST_PART)
-        self._client.put_object(
-            self._bucket, key, io.BytesIO(content), len(content), content_type="message/rfc822", part_size=part
-        )
+        # BytesIO hands the same object on, no copy.
+        self._put(key, io.BytesIO(content))
 
     def _upload(self, key: str, file: FileIO) -> None:
+        with file:
+            self._put(key, file)
+
+    def _put(self, key: str, content: io.BytesIO | FileIO) -> None:
+        """One request, its body straight from where it lies: put_object reads whole parts into memory, and sends a body that is
+        there as a whole within the time for connecting."""
         from urllib3.exceptions import HTTPError
 
-        with file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            # Not put_object, which reads whole parts into memory: one request, its body straight from the disk.
-            url = self._client.get_presigned_url("PUT", self._bucket, key, expires=PATIENCE)
-            headers = {"Content-Length": str(size), "Content-Type": "message/rfc822"}
-            try:
-                response = self._http.request("PUT", url, body=file, headers=headers)
-            except HTTPError as error:
-                # The text of the error itself would show the URL, which lets in whoever reads it.
-                raise Unavailable(f"{self._where}: {getattr(error, 'reason', None) or type(error).__name__}") from None
+        body = _Body(content, time.monotonic() + self._patience)
+        url = self._client.get_presigned_url("PUT", self._bucket, key, expires=PATIENCE)
+        headers = {"Content-Length": str(body.size), "Content-Type": "message/rfc822", "Content-MD5": body.compute_md5()}
+        try:
+            response = self._http.request("PUT", url, body=cast(IO[bytes], body), headers=headers)
+        except HTTPError as error:
+            # The text of the error itself would show the URL, which lets in whoever reads it.
+            raise Unavailable(f"{self._where}: {getattr(error, 'reason', None) or type(error).__name__}") from None
         if response.status != HTTPStatus.OK:
             code = _CODE.search(response.data)
             raise Unavailable(f"{self._where}: {code[1].decode() if code else f'HTTP status {response.status}'}")
+        if "ETag" not in response.headers:
+            raise Unavailable(f"{self._where}: the answer is none of S3's, it has no ETag")
 
     def _fetch(self, key: str) -> bytes:
+        ends_at = time.monotonic() + self._patience
         response = self._client.get_object(self._bucket, key)
+        pieces = []
         try:
-            return response.read()
+            # By what one look at the socket brings: the time limit of a read begins anew with every octet.
+            while piece := response.read1(_PIECE):
+                pieces.append(piece)
+                _check_time(ends_at)
+            return b"".join(pieces)
         finally:
             response.close()
             response.release_conn()
 
     def _delete(self, key: str) -> None:
         self._client.remove_object(self._bucket, key)
+
+    def _delete_batch(self, keys: Sequence[str]) -> dict[str, str]:
+        from minio.deleteobjects import DeleteObject
+
+        failures = {}
+        for error in self._client.remove_objects(self._bucket, map(DeleteObject, keys)):
+            if error.name is None or error.name not in keys:
+                # An error of the whole request, told with status 200: whether anything is removed is unknown.
+                raise Unavailable(f"{self._where}: {error.code}: {error.message}")
+            if error.code != "NoSuchKey":
+                failures[error.name] = f"{error.code}: {error.message}"
+        return failures
 
     def _walk(self, before: datetime) -> Iterator[str]:
         for item in self._client.list_objects(self._bucket, prefix=PREFIX, recursive=True):
@@ -183,7 +213,43 @@ class S3Store:
                     yield check_key(item.object_name)
 
 
-def _connect(bucket: Bucket, threads: int) -> "tuple[PoolManager, Minio]":
+class _Body:
+    """What is sent, in pieces, as long as there is time."""
+
+    def __init__(self, content: io.BytesIO | FileIO, ends_at: float) -> None:
+        self._content = content
+        self._ends_at = ends_at
+        self.size = content.seek(0, os.SEEK_END)
+        content.seek(0)
+
+    def compute_md5(self) -> str:
+        """As the header Content-MD5 tells it (RFC 1864)."""
+        digest = hashlib.md5(usedforsecurity=False)
+        while piece := self._content.read(_PIECE):
+            digest.update(piece)
+        self._content.seek(0)
+        return b64encode(digest.digest()).decode("ascii")
+
+    def read(self, size: int) -> bytes:
+        """The next piece. Raises TimeoutError."""
+        _check_time(self._ends_at)
+        return self._content.read(size) or b""
+
+    def tell(self) -> int:
+        """Where the next piece begins."""
+        return self._content.tell()
+
+    def seek(self, position: int) -> int:
+        """For another try."""
+        return self._content.seek(position)
+
+
+def _check_time(ends_at: float) -> None:
+    if time.monotonic() > ends_at:
+        raise TimeoutError("too slow")
+
+
+def _connect(bucket: Bucket, threads: int, read_timeout: timedelta) -> "tuple[PoolManager, Minio]":
     # Imported here: a process with a folder for its store need not pay 15 MB for a client.
     import certifi
     import urllib3
@@ -192,8 +258,11 @@ def _connect(bucket: Bucket, threads: int) -> "tuple[PoolManager, Minio]":
 
     check_bucket_name(bucket.name)
     pool = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT.total_seconds(), read=READ_TIMEOUT.total_seconds()),
-        retries=urllib3.Retry(total=RETRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT.total_seconds(), read=read_timeout.total_seconds()),
+        # The server's Retry-After is not obeyed: it could hold a thread for an hour.
+        retries=urllib3.Retry(
+            total=RETRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504], respect_retry_after_header=False
+        ),
         maxsize=threads,
         cert_reqs="CERT_REQUIRED",
         ca_certs=certifi.where(),

@@ -1,6 +1,6 @@
 """What is known about a mail: under way or final, with every attempt. For ``GET /v1/messages/{id}`` and ``mailwarren show``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ _ARCHIVED = """
 """
 _UNDER_WAY = """
     SELECT r.key AS id, r.value ->> 'message_id' AS message_id, m.transaction, m.sender, r.value ->> 'recipient' AS recipient,
-           m.subject, m.channel, m.strategy, m.next_attempt_at, m.created_at, m.updated_at
+           m.subject, m.channel, m.strategy, m.status, m.next_attempt_at, m.created_at, m.updated_at
     FROM messages m, jsonb_each(m.recipients) r
     WHERE m.ids && %(names)s AND (r.key = ANY (%(names)s) OR r.value ->> 'message_id' = ANY (%(names)s)) LIMIT %(most)s
 """
@@ -42,27 +42,33 @@ _ATTEMPTS = """
 async def find_message(connection: Connection, ident: str) -> list[dict[str, Any]]:
     """One document per recipient that ``ident`` names: our id names one, a Message-ID (with or without <>) perhaps several; [] = unknown.
 
-    A document: ``id``, ``message-id``, ``transaction``, ``envelope``, ``recipient``, ``subject``, ``status`` (accepted, deferred,
-    delivered, failed), ``final``, ``attempts`` (each with state, result, code, status, description, time …), ``nextattempt`` (when
-    under way), ``strategy``, ``accepted``, ``updated``; times as on the wire. Raises psycopg's errors (see ``Database.connection``).
+    A document: ``id``, ``message-id``, ``transaction``, ``envelope``, ``recipient``, ``subject``, ``status`` (accepted, routed,
+    deferred, delivered, failed), ``final``, ``attempts`` (each with state, result, code, status, description, time …), ``nextattempt``
+    (when under way), ``strategy``, ``accepted``, ``updated``; times as on the wire. Raises psycopg's errors (see ``Database.connection``).
     """
     bare = ident.strip()
     if not bare or "\x00" in bare or len(bare) > 2000 or not bare.isprintable():
         return []
     names = [bare, bare[1:-1] if bare.startswith("<") and bare.endswith(">") else f"<{bare}>"]
     values = {"names": names, "most": MOST}
-    found: dict[str, dict[str, Any]] = {}
-    for row in await _fetch(connection, _UNDER_WAY, values):
-        found[row["id"]] = row
+    documents = await fetch_under_way(connection, names)
+    # Asked for last, and winning: a mail that becomes final in between is seen in both places, never in none.
+    final = await _fetch(connection, _FINAL, values)
+    if final or not documents:
+        # A result that came after its mail was archived stands beside what the archive has: see ``_outranks``.
+        final += await _fetch(connection, _ARCHIVED, values)
+    documents |= {row["id"]: render_final(row) for row in sorted(final, key=_outranks)}
+    return sorted(documents.values(), key=lambda document: (document["accepted"], document["recipient"]))
+
+
+async def fetch_under_way(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Documents of the mails under way that ``names`` (ids or Message-IDs) name, by id."""
+    found = {row["id"]: row for row in await _fetch(connection, _UNDER_WAY, {"names": list(names), "most": MOST})}
     attempts: dict[str, list[dict[str, Any]]] = {}
     if found:
         for row in await _fetch(connection, _ATTEMPTS, {"ids": list(found)}):
             attempts.setdefault(row["id"], []).append(row)
-    documents = {ident: _render_under_way(row, attempts.get(ident, ())) for ident, row in found.items()}
-    # Asked for last, and winning: a mail that becomes final in between is seen in both places, never in none.
-    final = await _fetch(connection, _FINAL, values) or ([] if documents else await _fetch(connection, _ARCHIVED, values))
-    documents |= {row["id"]: _render_final(row) for row in final}
-    return sorted(documents.values(), key=lambda document: (document["accepted"], document["recipient"]))
+    return {ident: _render_under_way(row, attempts.get(ident, ())) for ident, row in found.items()}
 
 
 async def _fetch(connection: Connection, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -71,12 +77,17 @@ async def _fetch(connection: Connection, query: str, values: Mapping[str, Any]) 
         return await cursor.fetchall()
 
 
+def _outranks(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """Sorts rows of one mail: delivered outranks failed, then what is not archived, then what was archived last."""
+    return row["status"] == "delivered", row.get("archived_at") or float("inf")
+
+
 def _render_under_way(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     told = list(attempts)
     due = told[-1]["next_attempt_at"] if told else row["next_attempt_at"]
     return {
         **_render_common(row, [attempt["report"] for attempt in told]),
-        "status": "deferred" if told else "accepted",
+        "status": "deferred" if told else "routed" if row["status"] == "routed" else "accepted",
         "final": False,
         "nextattempt": _render_time(due),
         "strategy": row["strategy"],
@@ -84,7 +95,8 @@ def _render_under_way(row: Mapping[str, Any], attempts: Iterable[Mapping[str, An
     }
 
 
-def _render_final(row: Mapping[str, Any]) -> dict[str, Any]:
+def render_final(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a row of ``message_status`` or of the archive."""
     return {
         **_render_common(row, row["results"]),
         "status": row["status"],

@@ -36,6 +36,12 @@ def _times() -> tuple[Column[int], Column[int]]:
     )
 
 
+# What searches look for (``shared.storage.search``). The indexes of ``destination`` and ``class`` are COLLATE "C", too, which is
+# not compared.
+_RECIPIENT = text('lower(recipient COLLATE "C")')
+_SENDER = text('lower(sender COLLATE "C")')
+_FAILED = text("status = 'failed'")
+
 messages = Table(
     "messages",
     metadata,
@@ -58,6 +64,7 @@ messages = Table(
     CheckConstraint("status IN ('accepted', 'routed', 'deferred', 'final')", name="status"),
     Index("messages_ids_idx", "ids", postgresql_using="gin"),
     Index("messages_datafile_idx", "datafile", postgresql_where=text("datafile IS NOT NULL")),
+    Index("messages_created_at_idx", "created_at"),
 )
 """Mail under way, a row per submission; the row goes when all its recipients are final."""
 
@@ -83,6 +90,13 @@ delivery_attempts = Table(
     *_times(),
     PrimaryKeyConstraint("id", "attempt"),
     Index("delivery_attempts_next_attempt_at_idx", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
+    Index("delivery_attempts_newest_idx", "created_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
+    Index(
+        "delivery_attempts_newest_destination_idx",
+        "destination",
+        "created_at",
+        postgresql_where=text("next_attempt_at IS NOT NULL"),
+    ),
 )
 """Every attempt of mail still under way; moved into ``message_status.results`` when the mail is final."""
 
@@ -116,8 +130,15 @@ message_status = Table(
     Index("message_status_message_id_idx", "message_id", postgresql_where=text("message_id <> id")),
     Index("message_status_transaction_idx", "transaction", postgresql_where=text("recipients_total > 1")),
     Index("message_status_updated_at_idx", "updated_at"),
+    Index("message_status_recipient_idx", _RECIPIENT, "updated_at"),
+    Index("message_status_destination_idx", "destination", "updated_at"),
+    Index("message_status_sender_idx", _SENDER, "updated_at"),
+    Index("message_status_failed_idx", "updated_at", postgresql_where=_FAILED),
+    Index("message_status_failed_destination_idx", "destination", "updated_at", postgresql_where=_FAILED),
+    Index("message_status_failed_sender_idx", _SENDER, "updated_at", postgresql_where=_FAILED),
+    Index("message_status_class_idx", "class", "updated_at", postgresql_where=text("class IS NOT NULL")),
 )
-"""The final verdict on a recipient's mail."""
+"""The final verdict on a recipient's mail. Triggers count its rows in ``message_counts``."""
 
 message_status_archive = Table(
     "message_status_archive",
@@ -127,9 +148,28 @@ message_status_archive = Table(
     PrimaryKeyConstraint("id", "archived_at"),
     Index("message_status_archive_message_id_idx", "message_id", postgresql_where=text("message_id <> id")),
     Index("message_status_archive_archived_at_idx", "archived_at", postgresql_using="brin"),
+    Index("message_status_archive_updated_at_idx", "updated_at"),
+    Index("message_status_archive_recipient_idx", _RECIPIENT, "updated_at"),
     postgresql_partition_by="RANGE (archived_at)",
 )
 """Old verdicts, a partition per month of archiving (``message_status_archive_2026_11``), made and dropped by the archiver."""
+
+message_counts = Table(
+    "message_counts",
+    metadata,
+    Column("level", Text(collation="C"), nullable=False, comment="hour, day; total: an hour, all destinations together"),
+    Column("start", BigInteger, nullable=False, comment="unix seconds; beginning of the hour or day (UTC)"),
+    Column("destination", Text(collation="C"), nullable=False, comment="empty in level total"),
+    Column("class", Text(collation="C"), nullable=False, comment="our bounce class; empty = none"),
+    Column("status", Text(collation="C"), nullable=False, comment="delivered or failed"),
+    Column("changed", Boolean, nullable=False, comment="true: what later changes of verdicts add and take away"),
+    Column("count", BigInteger, nullable=False, comment="mails that became final in it"),
+    *_times(),
+    PrimaryKeyConstraint("level", "start", "destination", "class", "status", "changed"),
+    CheckConstraint("level IN ('hour', 'day', 'total')", name="level"),
+    Index("message_counts_destination_idx", "destination", "start", postgresql_where=text("level = 'hour'")),
+)
+"""How many mails became final, kept by triggers on ``message_status``; what moves to the archive stays counted."""
 
 delivery_configurations = Table(
     "delivery_configurations",
@@ -165,6 +205,8 @@ pauses = _documents("pauses", '{"destination": "example.org", "expires": "YYYY-M
 """Mail that waits."""
 errors = _documents("errors", '{"destination": "example.org", "code": 550, "description": "…"}')
 """Mail that fails without an attempt."""
+webhooks = _documents("webhooks", '{"url": "https://…", "events": ["failed"], "secret": "whsec_…"}')
+"""Endpoints that events are posted to."""
 
 idempotent_requests = Table(
     "idempotent_requests",

@@ -1,8 +1,10 @@
 """What a handler decides: messages to publish. A value; only the consumer loop acts on it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from shared.wire.trace import Trace
 
 EVENT = "event"
 """Our AMQP header on every message for the result-recorder: ``accepted``, ``retry``, ``success`` or ``failure``."""
@@ -32,6 +34,8 @@ class Publication:
     is_ours: bool = True
     """Published with our app-id. False only for a foreign message that is handed back unchanged: a hold or a park must not make it one
     of ours, whose id and attempts are believed."""
+    trace: Trace | None = None
+    """Goes along as AMQP headers; not one of ``headers``, which are alike for many messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +45,8 @@ class Step:
     publications: tuple[Publication, ...] = ()
     confirmed: Callable[[], None] | None = None
     """Called when every publication is confirmed, before the message is acked. Must not raise."""
+
+
+def with_trace(publications: Iterable[Publication], trace: Trace | None) -> tuple[Publication, ...]:
+    """The same within ``trace``; None leaves them as they are."""
+    return tuple(publications) if trace is None else tuple(replace(one, trace=trace) for one in publications)

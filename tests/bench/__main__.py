@@ -21,7 +21,8 @@ from tests.bench.figures import Measured
 from tests.bench.markdown import render_markdown
 from tests.bench.memory import measure_heavy, measure_loaded, measure_memory
 from tests.bench.opening import open_stage
-from tests.bench.plan import ACCEPTING, MANY, OUR_WAYS, SIZES, WAYS, make_crowds, make_plan
+from tests.bench.plan import ACCEPTING, MANY, OUR_WAYS, RECORDING, SIZES, WAYS, make_crowds, make_plan
+from tests.bench.recording import measure_recording
 from tests.bench.rounds import Round, Stage, run_round
 
 _FOLDER = ROOT / ".run" / "bench"
@@ -43,6 +44,7 @@ def _read_arguments() -> argparse.Namespace:
     add("--scale", default=SCALE, metavar="smtp-sender=2", help=f"copies of our processes, the others one (default: {SCALE})")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of our processes; repeatable")
     add("--no-memory", action="store_true", help="leave out idle memory and the mails of 20 MB")
+    add("--backlog", type=int, metavar="RESULTS", help="in (g), a multiple of 20 (default: 200000 and 50000)")
     add("--keep", action="store_true", help="keep the folder with all logs, ledgers and data")
     add("--save", action="store_true", help="write docs/bench.json, .md and .svg too")
     given = parser.parse_args()
@@ -52,7 +54,7 @@ def _read_arguments() -> argparse.Namespace:
     given.sizes = [int(size) if size.isdecimal() else 0 for size in given.size.split(",")]
     if set(given.sizes) - set(SIZES):
         parser.error(f"--size {given.size!r}: expected some of {','.join(map(str, SIZES))}")
-    if not {MANY, ACCEPTING} & set(given.ways) and not make_plan(given.ways, given.sizes, 1, quick=given.quick):
+    if not {MANY, ACCEPTING, RECORDING} & set(given.ways) and not make_plan(given.ways, given.sizes, 1, quick=given.quick):
         parser.error(f"--only {given.only!r} --size {given.size!r}: there is no such mail")
     if any("=" not in setting for setting in given.set):
         parser.error("--set: expected NAME=VALUE")
@@ -115,7 +117,7 @@ def _measure_all(given: argparse.Namespace, stage: Stage, say: Any, *, with_memo
         say("Memory: idle, then a mail of 20 MB")
         footprint = measure_memory(stage)
     rounds = _run(given, stage, say)
-    crowds, accepting, heavy = [], [], []
+    crowds, accepting, heavy, recording = [], [], [], []
     if not any(one.is_stuck for one in rounds):
         if with_memory:
             say("Memory: a mail of 20 MB among many of 5 KB")
@@ -128,10 +130,13 @@ def _measure_all(given: argparse.Namespace, stage: Stage, say: Any, *, with_memo
         if ACCEPTING in given.ways:
             say("Acceptance: what is behind the inboxes is stopped")
             accepting = measure_accepting(stage, 1 if given.quick else given.rounds, quick=given.quick)
+        if RECORDING in given.ways:
+            say("Recording: a backlog for one recorder")
+            recording = measure_recording(stage, quick=given.quick, results=given.backlog)
         if with_memory:
             say("Memory: clients that mean to fill it")
             heavy = measure_heavy(stage, quick=given.quick)
-    return Measured(rounds, footprint, loaded, crowds, accepting, heavy)
+    return Measured(rounds, footprint, loaded, crowds, accepting, heavy, recording)
 
 
 def _run(given: argparse.Namespace, stage: Stage, say: Any) -> list[Round]:

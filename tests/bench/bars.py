@@ -7,7 +7,9 @@ from tests.bench.accepting import KINDS, AcceptResult
 from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured
 from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
-from tests.bench.plan import ACCEPTING, WAYS
+from tests.bench.plan import ACCEPTING, RECORDING, WAYS
+from tests.bench.recording import KINDS as RECORDED_KINDS
+from tests.bench.recording import RecordingResult
 
 _OVER_POSTFIX = {"a": 0.5, "b": 1.5}
 _ACCEPTED_OVER_POSTFIX = {"connection": 1.2, "pipelining": 1.5}
@@ -19,6 +21,8 @@ _MOST_LOST = 0.1
 """Of the rate, by a tarpit of somebody else's."""
 _MOST_AT_ONCE, _MOST_FOR_NOTHING = 400, 20
 """MB: smtp-inbox with 200 mails of 20 MB coming in at once; its growth by what is no mail."""
+_RECORDED, _LAST_OVER_FIRST, _LARGEST_RECORDER = 10_000, 0.8, 150
+"""Results per second; of the last tenth of a backlog over the first; MB."""
 _LARGEST_IDLE, _MOST_GROWTH, _LARGEST_LOADED = 90, 100, 200
 """MB."""
 
@@ -45,6 +49,7 @@ def check_bars(figures: Sequence[Figure], measured: Measured) -> list[Bar]:
     if measured.crowds:
         bars += _check_crowds(measured.crowds)
     bars += [bar for result in measured.accepting for bar in _check_accepting(result)]
+    bars += _check_recording([result for result in measured.recording if not result.faults])
     bars += [_check_heavy(peak) for peak in measured.heavy]
     if measured.loaded is not None:
         bars.append(_check_loaded(measured.loaded))
@@ -86,6 +91,18 @@ def _check_accepting(result: AcceptResult) -> Iterator[Bar]:
     else:
         wanted = _ACCEPTED[result.kind]
         yield Bar(f"{what}, messages/s", f"≥ {wanted:,}", f"{result.rate:,.0f}", result.rate >= wanted)
+
+
+def _check_recording(results: Sequence[RecordingResult]) -> Iterator[Bar]:
+    for one in results:
+        what = f"({RECORDING}) {one.results:,} results, {RECORDED_KINDS[one.kind]}"
+        yield Bar(f"{what}: recorded/s", f"≥ {_RECORDED:,}", f"{one.rate:,.0f}", one.rate >= _RECORDED)
+        ratio = one.last / one.first if one.first else 0.0
+        yield Bar(
+            f"{what}: rate of the last tenth over the first", f"≥ {_LAST_OVER_FIRST}", f"{ratio:.2f}", ratio >= _LAST_OVER_FIRST
+        )
+        is_small = one.memory < _LARGEST_RECORDER * MB
+        yield Bar(f"{what}: peak memory of the recorder", f"< {_LARGEST_RECORDER} MB", f"{one.memory / MB:.0f} MB", is_small)
 
 
 def _check_heavy(peak: HeavyPeak) -> Bar:

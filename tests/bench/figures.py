@@ -7,6 +7,7 @@ from statistics import median
 from tests.bench.accepting import AcceptResult
 from tests.bench.domains import CrowdResult
 from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
+from tests.bench.recording import RecordingResult
 from tests.bench.rounds import GROUPS, Round
 
 MB = 1_000_000
@@ -22,6 +23,7 @@ class Measured:
     crowds: Sequence[CrowdResult] = ()
     accepting: Sequence[AcceptResult] = ()
     heavy: Sequence[HeavyPeak] = ()
+    recording: Sequence[RecordingResult] = ()
 
     def find_faults(self) -> Iterator[str]:
         """Why something does not count, a sentence each."""
@@ -33,6 +35,8 @@ class Measured:
             yield from (f"{crowd.crowd.title}: {fault}" for fault in crowd.faults)
         for result in self.accepting:
             yield from (f"{result.kind}: {fault}" for fault in result.faults)
+        for recorded in self.recording:
+            yield from (f"{recorded.kind}: {fault}" for fault in recorded.faults)
 
 
 @dataclass(frozen=True, slots=True)

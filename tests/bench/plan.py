@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MANY, ACCEPTING = "e", "f"
+MANY, ACCEPTING, RECORDING = "e", "f", "g"
 """The ways that are not measured in rounds."""
 WAYS = {
     "a": "smtp-source → mailwarren → sink",
@@ -12,6 +12,7 @@ WAYS = {
     "d": "JSON on outbox → smtp-sender, DKIM → sink",
     MANY: "JSON to many domains → smtp-sender → their hosts",
     ACCEPTING: "SMTP → 250 and HTTP → 202",
+    RECORDING: "backlog of records → result-recorder → Postgres",
 }
 OUR_WAYS = frozenset(WAYS) - {"c"}
 """The ways through our processes."""

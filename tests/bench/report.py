@@ -13,6 +13,8 @@ from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured, summarize
 from tests.bench.memory import Footprint
 from tests.bench.plan import WAYS
+from tests.bench.recording import KINDS as RECORDED_KINDS
+from tests.bench.recording import RecordingResult
 from tests.bench.rounds import GROUPS, LOGS, OURS, POSTFIX, SERVERS
 
 _MOST_STRANGE = 0.15
@@ -28,6 +30,7 @@ def render_json(machine: Mapping[str, str], options: Mapping[str, Any], measured
         "figures": [asdict(figure) for figure in figures],
         "domains": [asdict(crowd) for crowd in measured.crowds],
         "accepting": [{**asdict(result), "ratio": result.ratio} for result in measured.accepting],
+        "recording": [asdict(result) for result in measured.recording],
         "heavy": [asdict(peak) for peak in measured.heavy],
         "memory": asdict(measured.footprint) if measured.footprint else None,
         "loaded": asdict(measured.loaded) if measured.loaded else None,
@@ -47,6 +50,8 @@ def print_report(console: Console, machine: Mapping[str, str], measured: Measure
         console.print(_crowds(measured.crowds))
     if measured.accepting:
         console.print(_accepting(measured.accepting))
+    if measured.recording:
+        console.print(_recording(measured.recording))
     if measured.footprint is not None:
         console.print(_footprint(measured.footprint))
     console.print("\n".join(f"{name}: {value}" for name, value in machine.items()), markup=False, highlight=False)
@@ -120,6 +125,17 @@ def _accepting(results: Sequence[AcceptResult]) -> Table:
     for one in results:
         other, ratio = (f"{one.postfix:,.0f}" if one.postfix else "–"), (f"{one.ratio:.2f}" if one.ratio else "–")
         table.add_row(KINDS[one.kind], f"{one.rate:,.0f}", other, ratio, f"{one.messages:,}", f"{one.size // 1000}")
+    return table
+
+
+def _recording(results: Sequence[RecordingResult]) -> Table:
+    columns = ("results", "results/s", "first tenth", "last tenth", "peak, MB", "cleaned up after, s", "CPU, µs per result")
+    table = _table("A backlog of records, until the last row was committed", "way", *columns)
+    for one in results:
+        used = ", ".join(f"{name} {cost:.0f}" for name, cost in one.cpu.items() if name in ("result-recorder", *SERVERS))
+        cleaned = "–" if one.cleaned is None else f"{one.cleaned:.1f}"
+        rates = (f"{rate:,.0f}" for rate in (one.rate, one.first, one.last))
+        table.add_row(RECORDED_KINDS[one.kind], f"{one.results:,}", *rates, f"{one.memory / MB:.0f}", cleaned, used)
     return table
 
 

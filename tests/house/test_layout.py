@@ -17,6 +17,7 @@ DRIVERS = {
     "psycopg": ("shared/storage", "services/result_recorder"),
     "minio": ("shared/storage",),
     "sqlalchemy": ("shared/storage", "migrations"),
+    "opentelemetry": ("shared/spans", "shared/spans_export"),
 }
 """Library → the folders that may import it (tests and deploy may import all)."""
 
@@ -80,7 +81,8 @@ def test_no_service_imports_another(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "service", ["smtp_inbox", "json_inbox", "router", "smtp_sender", "seal_sender", "result_recorder", "archiver"]
+    "service",
+    ["smtp_inbox", "json_inbox", "router", "smtp_sender", "seal_sender", "result_recorder", "archiver", "webhook"],
 )
 def test_every_service_has_the_fixed_files(service: str) -> None:
     folder = ROOT / "services" / service

@@ -8,12 +8,30 @@ from pathlib import Path
 import pytest
 
 from services.cli.run import SERVICES, find_settings
-from shared.amqp.topology.default import APPLICATIONS, DEAD, MAIN, READERS, WAITS, find_default_topology, read_default_topology
+from shared.amqp.topology.default import (
+    APPLICATIONS,
+    DEAD,
+    MAIN,
+    OPTIONAL_READERS,
+    READERS,
+    WAITS,
+    find_default_topology,
+    read_default_topology,
+)
+from shared.amqp.topology.objects import Topology
+from shared.amqp.topology.parse import parse_topology
 from shared.amqp.topology.routing import find_queues
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ("Consumes", "Publishes", "Touches", "Decides", "If killed", "Standards")
 FOLDERS = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "__main__.py").exists() and path.name != "cli")
+
+
+@cache
+def read_whole_topology() -> Topology:
+    """What we ship, with the part that is optional."""
+    optional = parse_topology((ROOT / "topology-webhook.json").read_text())
+    return Topology((*read_default_topology().objects, *optional.objects), optional.warnings)
 
 
 @cache
@@ -48,17 +66,18 @@ def test_every_page_has_every_field_in_order(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_is_consumed_is_a_queue(folder: str) -> None:
-    queues = {queue.name for queue in read_default_topology().queues}
-    for name in read_names(folder, "Consumes"):
+    queues = {queue.name for queue in read_whole_topology().queues}
+    names = read_names(folder, "Consumes")
+    for name in names:
         assert name in queues
-        assert READERS[name] == folder.replace("_", "-")
-        setting = find_settings(folder).model_fields["rabbitmq_queue"].default
-        assert setting == name
+        assert {**READERS, **OPTIONAL_READERS}[name] == folder.replace("_", "-")
+    if names:
+        assert find_settings(folder).model_fields["rabbitmq_queue"].default == names[0]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_is_published_leads_into_a_queue(folder: str) -> None:
-    topology = read_default_topology()
+    topology = read_whole_topology()
     for name in read_names(folder, "Publishes"):
         if name == "wait.*" or name in WAITS:
             continue
@@ -67,12 +86,22 @@ def test_what_is_published_leads_into_a_queue(folder: str) -> None:
 
 def test_some_names_were_read() -> None:
     assert "retries" in read_names("smtp_sender", "Publishes")
-    assert {name for folder in FOLDERS for name in read_names(folder, "Consumes")} == set(READERS)
+    assert {name for folder in FOLDERS for name in read_names(folder, "Consumes")} == {*READERS, *OPTIONAL_READERS}
 
 
 def test_every_queue_has_a_reader() -> None:
     known = {*READERS, *APPLICATIONS, *WAITS, DEAD}
     assert {queue.name for queue in read_default_topology().queues} == known
+
+
+def test_the_optional_part_binds_its_own_queues_only() -> None:
+    optional = parse_topology((ROOT / "topology-webhook.json").read_text())
+    assert {queue.name for queue in optional.queues} == set(OPTIONAL_READERS)
+    assert {binding.destination for binding in optional.bindings} == set(OPTIONAL_READERS)
+    records, batches = optional.queues
+    # Copies of records: when nobody reads them the oldest go, and mail is not stopped by a full disk.
+    assert (records.arguments["x-overflow"], records.arguments["x-max-length"]) == ("drop-head", 1_000_000)
+    assert (batches.arguments["x-delivery-limit"], batches.arguments["x-dead-letter-routing-key"]) == (20, DEAD)
 
 
 def test_no_queue_is_without_limit_or_drops_mail() -> None:

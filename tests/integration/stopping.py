@@ -43,7 +43,9 @@ class Desk:
 
     def wait_known(self, path: str) -> None:
         """Until the sender knows as many entries as there are."""
-        gauge = {"/v1/suppressions": "stops_suppressions", "/v1/pauses": "stops_pauses", "/v1/errors": "stops_forced_errors"}[path]
+        gauge = {"/v1/suppressions": "stops_suppressions", "/v1/pauses": "stops_pauses", "/v1/errors": "stops_forced_errors"}[
+            path
+        ]
         expected = len(self.http.get(path).json())
         wait_until(lambda: metric(self.world.stack, gauge) == expected, within=PROMPT, what=f"{gauge} is {expected}")
 

@@ -83,6 +83,11 @@ class Swift:
         """The process that speaks S3, to be frozen or killed."""
         return psutil.Process(self._processes["proxy"].pid)
 
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of all its servers."""
+        return [process.pid for process in self._processes.values()]
+
     def bucket(self, name: str, *, secret_key: str = SECRET_KEY) -> Bucket:
         """How to get into a bucket; ``make_bucket`` makes it."""
         return Bucket(name, self.address, ACCESS_KEY, secret_key, REGION, secure=False)

@@ -6,93 +6,31 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
-from services.archiver.handler import Report, archive_once
+from services.archiver.handler import archive_once
 from services.archiver.metrics import OVERDUE, OVERDUE_SECONDS
 from services.archiver.overdue import tell_overdue
 from services.archiver.settings import ServiceSettings
 from services.result_recorder.recorder import Recorder
-from shared.settings import load
 from shared.storage.database import Database
-from shared.storage.directory import DirectoryStore
-from shared.storage.payloads import MissingPayload
 from shared.storage.progress import fetch_progress, note_progress
 from shared.storage.records import RecordTables
 from shared.trouble import Unavailable
+from tests.integration.archive_bench import DAY, NOW, Bench, open_bench
 from tests.stack import Stack
 from tests.support.record_frames import accepted, make_mail, refused, retry, success
 from tests.support.waiting import wait_until
 
-DAY = 86_400
-NOW = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp())
-
-
-@dataclass
-class Bench:
-    """A database, a store, and settings of the archiver."""
-
-    uri: str
-    database: Database
-    store: DirectoryStore
-    settings: ServiceSettings
-
-    async def archive(self, *, now: int = NOW, dry_run: bool = False, **options: str) -> Report:
-        settings = load(ServiceSettings, options={"db-uri": self.uri} | {k.replace("_", "-"): v for k, v in options.items()})
-        return await archive_once(self.database, self.store, settings.settings, dry_run=dry_run, now=now)
-
-    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        with psycopg.connect(self.uri, row_factory=dict_row) as connection:
-            cursor = connection.execute(query.encode(), values)
-            return cursor.fetchall() if cursor.description else []
-
-    def add_status(self, count: int, *, age: int, prefix: str = "m") -> None:
-        self.rows(
-            """
-            INSERT INTO message_status
-            SELECT %s || n, 't', 1, '<a@b>', 'Hello', 'a@b', 'c@d', 'smtp', 'delivered', 'message', 250, NULL, 'd',
-                   '[{"attempt": 1}]', %s, %s FROM generate_series(1, %s) n
-            """,
-            prefix, NOW - age, NOW - age, count,
-        )  # fmt: skip
-
-    def count(self, table: str) -> int:
-        queries = {
-            "message_status": "SELECT count(*) AS n FROM message_status",
-            "message_status_archive": "SELECT count(*) AS n FROM message_status_archive",
-        }
-        return int(self.rows(queries[table])[0]["n"])
-
-    def months(self) -> list[str]:
-        query = "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'message_status_archive'::regclass ORDER BY 1"
-        return [row["name"].removeprefix("message_status_archive_") for row in self.rows(query)]
-
-    async def keep_up(self, *, since: int, noted: int = NOW) -> None:
-        self.rows("DELETE FROM recorder_progress")
-        self.rows("INSERT INTO recorder_progress VALUES ('records', %s, %s, %s)", since, since, noted)
-
-    async def has_payload(self, key: str) -> bool:
-        try:
-            return bool(await self.store.fetch(key))
-        except MissingPayload:
-            return False
-
 
 @pytest.fixture
 async def bench(database: str, tmp_path: Path) -> AsyncIterator[Bench]:
-    settings = ServiceSettings(db_uri=database)
-    store = DirectoryStore(tmp_path / "payloads")
-    bench = Bench(database, Database(settings), store, settings)
-    yield bench
-    await bench.database.close()
-    await store.close()
+    async with open_bench(database, tmp_path / "payloads") as bench:
+        yield bench
 
 
 async def test_old_verdicts_move_in_batches_until_none_is_left(bench: Bench) -> None:

@@ -99,6 +99,16 @@ async def test_missing_and_deleted_payloads(store: SweptStore) -> None:
         await store.fetch(KEY)
 
 
+async def test_many_deleted_at_once(store: SweptStore) -> None:
+    there = [f"v1/2026/11/{number % 3:02}/{number}" for number in range(60)]
+    await asyncio.gather(*(store.store(key, b"x") for key in [*there, KEY]))
+    missing = [f"v1/2026/11/04/{number}" for number in range(1000)]  # a second request to S3
+    assert await store.delete_many([*missing, "../etc/passwd", "v1/a?b", there[0], *there]) == {}
+    assert [key async for key in store.iter_keys(soon())] == [KEY]
+    assert await store.delete_many(there) == {}
+    assert await store.delete_many([]) == {}
+
+
 async def test_keys_that_are_none(store: SweptStore) -> None:
     for key in ("", "/etc/passwd", "v1/../../x", "v1/a?b"):
         with pytest.raises(InvalidKey):
@@ -256,7 +266,7 @@ asyncio.run(main())
 
 async def test_no_such_bucket_is_our_trouble(swift: Swift) -> None:
     store = S3Store(swift.bucket("never-made"))
-    for attempt in (store.store(KEY, b"x"), store.fetch(KEY), begun(store).commit(KEY)):
+    for attempt in (store.store(KEY, b"x"), store.fetch(KEY), store.delete_many([KEY]), begun(store).commit(KEY)):
         with pytest.raises(Unavailable, match=r"never-made.*NoSuchBucket"):
             await attempt
     await store.close()
@@ -264,7 +274,13 @@ async def test_no_such_bucket_is_our_trouble(swift: Swift) -> None:
 
 async def test_a_wrong_key_is_our_trouble_and_is_not_told(swift: Swift) -> None:
     store = S3Store(swift.bucket("payloads", secret_key="wrong-secret"))
-    for attempt in (store.store(KEY, b"x"), store.fetch(KEY), store.delete(KEY), begun(store).commit(KEY)):
+    for attempt in (
+        store.store(KEY, b"x"),
+        store.fetch(KEY),
+        store.delete(KEY),
+        store.delete_many([KEY]),
+        begun(store).commit(KEY),
+    ):
         with pytest.raises(Unavailable, match="SignatureDoesNotMatch") as trouble:
             await attempt
         assert "wrong-secret" not in str(trouble.value)
@@ -275,7 +291,13 @@ async def test_nobody_listening_is_our_trouble(swift: Swift) -> None:
     bucket = swift.bucket("payloads")
     store = S3Store(type(bucket)(bucket.name, f"127.0.0.1:{free_ports(1)[0]}", ACCESS_KEY, SECRET_KEY, "us-east-1", secure=False))
     async with asyncio.timeout(10):
-        for attempt in (store.store(KEY, b"x"), store.fetch(KEY), store.delete(KEY), begun(store).commit(KEY)):
+        for attempt in (
+            store.store(KEY, b"x"),
+            store.fetch(KEY),
+            store.delete(KEY),
+            store.delete_many([KEY]),
+            begun(store).commit(KEY),
+        ):
             with pytest.raises(Unavailable, match="message store s3://payloads") as trouble:
                 await attempt
     # Said of the upload, whose URL is as good as a key.
@@ -314,7 +336,7 @@ async def test_a_frozen_service_is_our_trouble_and_comes_back(swift: Swift) -> N
         ({"storage-url": "s3://bucket", "s3-hostname": "h:x:y/z"}, "s3-hostname 'h:x:y/z'"),
         ({"storage-url": "s3://bucket", "s3-hostname": "h", "s3-access-key": "a"}, "expected both or neither"),
         ({"storage-url": "s3://b-b", "s3-hostname": "h", "storage-spool": "/nowhere"}, "storage-spool: '/nowhere'"),
-        ({"storage-policy": "out"}, "storage-policy: 'out' (from command line): this policy is not built yet"),
+        ({"storage-max-message": "1"}, "storage-max-message: "),
         ({"storage-policy": "x"}, "storage-policy: "),
         ({"storage-threshold": "-1"}, "storage-threshold: "),
     ],

@@ -140,6 +140,12 @@ async def test_every_example_is_answered_as_documented(inbox: Inbox, document: d
                 assert answer.is_success, f"{method} {where} {content}: {answer.text}"
                 check_answer(document, told, answer, f"{method} {where} {content}")
                 tried[f"{method} {path}"] += 1
+        # Every parameter of a search alone, as its example says.
+        for one in told.get("parameters", ()) if method == "get" else ():
+            for value in examples_of(one).values() if one["in"] == "query" else ():
+                answer = inbox.http.get(path, params={one["name"]: value})
+                assert answer.is_success, f"{path} {one['name']}={value}: {answer.text}"
+                check_answer(document, told, answer, f"{path} {one['name']}={value}")
     assert len(tried) == len(operations_of(document))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -151,3 +152,11 @@ def test_health_and_metrics() -> None:
         process.terminate()
         wait_until(lambda: ask("/readiness") == (503, "not readiness\n"), within=10)
         assert ask("/liveness")[0] == 200
+
+
+def test_a_client_that_says_nothing_keeps_no_probe_waiting() -> None:
+    [port] = free_ports(1)
+    address = ("127.0.0.1", port)
+    with started("serve", metrics_addr=f"127.0.0.1:{port}"), socket.create_connection(address), socket.create_connection(address):
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+        assert "\nprocess_ready 1.0\n" in metrics

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from services.result_recorder.recorder import MOST_RECORDS, Recorder
+from services.result_recorder.parsing import MOST_RECORDS
+from services.result_recorder.recorder import Recorder
 from shared.amqp.consumer import Frame
 from shared.storage.database import DatabaseSettings
 from shared.storage.directory import DirectoryStore
@@ -34,7 +36,12 @@ class Bench:
     database: str
 
     async def record(self, *frames: Frame) -> dict[int, str]:
-        return dict(await self.recorder.handle_batch(frames))
+        return await self.record_with(self.recorder, *frames)
+
+    async def record_with(self, recorder: Recorder, *frames: Frame) -> dict[int, str]:
+        reasons = dict(await recorder.handle_batch(frames))
+        await recorder.cleaner.finish(timedelta(seconds=20))
+        return reasons
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         with psycopg.connect(self.database, row_factory=dict_row) as connection:
@@ -59,9 +66,22 @@ class Bench:
 async def bench(database: str, tmp_path: Path) -> AsyncIterator[Bench]:
     store = DirectoryStore(tmp_path / "payloads")
     tables = RecordTables(DatabaseSettings(db_uri=database))
-    yield Bench(Recorder(tables, store), tables, store, database)
+    async with cleaning(Recorder(tables, store)) as recorder:
+        yield Bench(recorder, tables, store, database)
     await tables.close()
     await store.close()
+
+
+@asynccontextmanager
+async def cleaning(recorder: Recorder) -> AsyncIterator[Recorder]:
+    """The recorder, with what cleans up after it, as in the process."""
+    task = asyncio.ensure_future(recorder.cleaner.run())
+    try:
+        yield recorder
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        await recorder.cleaner.close()
 
 
 async def test_life_of_a_mail(bench: Bench) -> None:
@@ -185,16 +205,16 @@ async def test_the_payload_goes_with_the_last_of_the_recipients(bench: Bench) ->
 
 async def test_two_recorders_that_finish_a_submission_together_leave_nothing(bench: Bench) -> None:
     tables = RecordTables(DatabaseSettings(db_uri=bench.database))
-    sibling = Recorder(tables, bench.store)
-    for _ in range(20):
-        one = make_mail("a@example.net", recipients_total=2)
-        await bench.store_payload(one)
-        two = make_mail("b@example.net", recipients_total=2, transaction=one["transaction"], key=one["key"])
-        await asyncio.gather(
-            bench.record(accepted(one), retry(one, refused(1)), success(one, refused(1), make_result(2))),
-            sibling.handle_batch([accepted(two), retry(one, refused(1)), failure(two)]),
-        )
-        assert not await bench.has_payload(one)
+    async with cleaning(Recorder(tables, bench.store)) as sibling:
+        for _ in range(20):
+            one = make_mail("a@example.net", recipients_total=2)
+            await bench.store_payload(one)
+            two = make_mail("b@example.net", recipients_total=2, transaction=one["transaction"], key=one["key"])
+            await asyncio.gather(
+                bench.record(accepted(one), retry(one, refused(1)), success(one, refused(1), make_result(2))),
+                bench.record_with(sibling, accepted(two), retry(one, refused(1)), failure(two)),
+            )
+            assert not await bench.has_payload(one)
     assert bench.count("messages") == bench.count("delivery_attempts") == 0
     assert bench.count("message_status") == 40
     await tables.close()
@@ -245,10 +265,10 @@ async def test_a_stranger_cannot_get_somebody_elses_payload_deleted(bench: Bench
 
 
 async def test_a_clients_own_payload_goes_when_publishers_may_name_keys(bench: Bench) -> None:
-    recorder = Recorder(bench.tables, bench.store, client_prefix="clients/")
     mail = make_mail(channel="amqp", key="clients/mail-1", results=[make_result()])
     await bench.store.store(mail["key"], b"content")
-    assert await recorder.handle_batch([make_frame(mail, "success")]) == {}
+    async with cleaning(Recorder(bench.tables, bench.store, client_prefix="clients/")) as recorder:
+        assert await bench.record_with(recorder, make_frame(mail, "success")) == {}
     assert not await bench.has_payload(mail)
     assert bench.count("messages") == 0
 
@@ -317,13 +337,14 @@ async def test_a_parked_record_ends_being_caught_up(bench: Bench) -> None:
 
 async def test_a_store_that_is_down_is_left_to_the_sweep(bench: Bench, tmp_path: Path) -> None:
     class Down(DirectoryStore):
-        async def delete(self, key: str) -> None:
+        async def delete_many(self, keys: Collection[str]) -> Mapping[str, str]:
             raise Unavailable("the store is down")
 
     mail = make_mail()
     await bench.store_payload(mail)
     store = Down(tmp_path / "payloads")
-    assert await Recorder(bench.tables, store).handle_batch([accepted(mail), success(mail)]) == {}
+    async with cleaning(Recorder(bench.tables, store)) as recorder:
+        assert await bench.record_with(recorder, accepted(mail), success(mail)) == {}
     await store.close()
     assert bench.count("messages") == 0
     assert await bench.has_payload(mail)

@@ -1,10 +1,15 @@
 """The recorder as a process, with RabbitMQ and Postgres of its own that may be stopped."""
 
+import os
 import re
+import signal
+import urllib.request
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 import pika
+import psutil
 import psycopg
 import pytest
 
@@ -17,7 +22,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with Stack({"HOLD_TIME": "1"}, services=()) as running:
+    with Stack({"HOLD_TIME": "1", "DB_STATEMENT_TIMEOUT": "5", "DB_CONNECT_TIMEOUT": "2"}, services=()) as running:
         running.start("result-recorder")
         yield running
 
@@ -103,11 +108,68 @@ def test_postgres_away_for_a_while_costs_nothing(stack: Stack) -> None:
     assert take_parked(stack) == []
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("trouble", ["frozen", "read-only", "frozen, and the recorder asked to stop"])
+def test_postgres_frozen_or_read_only_costs_nothing(stack: Stack, trouble: str) -> None:
+    """Frozen: connections stay open and nobody answers. Meanwhile the lag grows; afterwards it is 0 again."""
+    mails = [make_mail() for _ in range(300)]
+    ids = [mail["id"] for mail in mails]
+    publish(stack, map(accepted, mails))
+    before = len(stack.log("result-recorder").read_text())
+    with _frozen(stack) if trouble.startswith("frozen") else _read_only(stack):
+        publish(stack, (failure(mail, refused(1)) for mail in mails))
+        if trouble.endswith("stop"):
+            stack.stop("result-recorder")
+        else:
+            wait_until(lambda: _lag(stack) > 3, 30, what="the lag to grow")
+            wait_until(lambda: "not consuming until it is back" in stack.log("result-recorder").read_text()[before:], 60)
+    if trouble.endswith("stop"):
+        stack.start("result-recorder")
+    assert wait_until(lambda: count(stack, ids) == 300, 90)
+    _until_nothing_is_left(stack)
+    wait_until(lambda: _lag(stack) == 0, 60, what="the lag to be 0 again")
+    assert take_parked(stack) == []
+
+
 def test_an_idle_recorder_is_small(stack: Stack) -> None:
     (pid,) = stack.pids("result-recorder")
     with open(f"/proc/{pid}/status") as status:
         resident = int(re.findall(r"VmRSS:\s+(\d+) kB", status.read())[0])
     assert resident < 90 * 1024
+
+
+@contextmanager
+def _frozen(stack: Stack) -> Iterator[None]:
+    """Every process of Postgres is stopped, not ended."""
+    (server,) = stack.pids("postgres")
+    pids = [server, *(child.pid for child in psutil.Process(server).children(recursive=True))]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _read_only(stack: Stack) -> Iterator[None]:
+    """As a standby, or a primary whose operator has closed it; also for those who are connected."""
+    with psycopg.connect(stack.env["DB_URI"], autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: connection.execute("SHOW default_transaction_read_only").fetchone() == ("on",), 10)
+        try:
+            yield
+        finally:
+            connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            connection.execute("SELECT pg_reload_conf()")
+
+
+def _lag(stack: Stack) -> float:
+    with urllib.request.urlopen(f"http://{stack.env['METRICS_RESULT_RECORDER']}/metrics", timeout=5) as answer:
+        return float(re.findall(r"^recorder_lag_seconds (\S+)$", answer.read().decode(), re.M)[0])
 
 
 def _until_nothing_is_left(stack: Stack) -> None:

@@ -1,7 +1,7 @@
 """What is told about a mail, and the rules' table, against a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from services.archiver.handler import archive_once
 from services.archiver.settings import ServiceSettings
 from services.result_recorder.recorder import Recorder
+from shared.amqp.consumer import Frame
 from shared.storage.database import Database, DatabaseSettings
 from shared.storage.directory import DirectoryStore
 from shared.storage.records import RecordTables
@@ -19,6 +20,8 @@ from shared.storage.snapshot import listen, wait_for_change
 from shared.storage.status import find_message
 from shared.trouble import Unavailable
 from tests.support.record_frames import accepted, failure, make_mail, make_result, refused, retry, success
+
+Render = Callable[..., Frame]
 
 
 @pytest.fixture
@@ -93,6 +96,25 @@ async def test_an_archived_mail_is_still_found(postgres: Database, recorder: Rec
         for name in (mail["id"], mail["extracted"]["headers"]["message-id"]):
             (told,) = await find_message(opened, name)
             assert (told["status"], told["archived"] is not None) == ("delivered", True)
+
+
+@pytest.mark.parametrize(("first", "late"), [(success, failure), (failure, success)])
+async def test_delivered_outranks_failed_in_the_archive_too(
+    postgres: Database, recorder: Recorder, database: str, tmp_path: Path, first: Render, late: Render
+) -> None:
+    """A record that came long after its mail was archived stands in ``message_status`` again."""
+    mail = make_mail()
+    store = DirectoryStore(tmp_path / "payloads")
+    for now, render in ((2_000_000_000, first), (2_000_000_001, late)):
+        await recorder.handle_batch([render(mail, make_result(1) if render is success else refused(1))])
+        with psycopg.connect(database) as connection:
+            connection.execute("UPDATE message_status SET updated_at = 1")
+        for is_archived in (False, True):
+            if is_archived:
+                await archive_once(postgres, store, ServiceSettings(db_uri=database), now=now)
+            async with postgres.connection() as connection:
+                (told,) = await find_message(connection, mail["id"])
+            assert told["status"] == ("delivered" if success in (first, render) else "failed")
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\x00b", "x" * 5000, "\ud800", "'; DROP TABLE messages; --"])

@@ -9,7 +9,10 @@ from deploy.demo.internet import Internet
 from deploy.demo.look import Seen, find_mistakes, find_result, find_row, read_rows, spell_attempts, take_results
 from deploy.demo.mails import MAILS, Expected
 from deploy.demo.send import send_all, store_rules
+from deploy.stack.addresses import metrics_name
+from deploy.stack.services import SERVICES
 from tests.stack import Stack
+from tests.support.monitoring import QUEUES, fetch, find_names, list_series, read_alerts, read_expressions, read_page, read_shown
 from tests.support.waiting import free_ports, wait_until
 
 World = tuple[Seen, Internet, Stack]
@@ -67,3 +70,39 @@ def test_a_delivered_mail_tells_its_session(world: World) -> None:
     assert attempt["certificate"]["result"] == "self-signed"
     assert attempt["sent"]["data"] > 0
     assert delivered["extracted"]["recipient"] == {"local": "ok+smtp", "domain": "good.example"}
+
+
+NAMES = {
+    *("http_requests_total", "http_request_duration_seconds_count", "smtp_incoming_total", "smtp_incoming_stored"),
+    *("smtp_incoming_duration_seconds_count", "delivered_messages_total", "delivered_messages_total_size_bytes"),
+    *("failed_messages_total", "bounce_replies_total"),
+}
+"""Those that dashboards made for other gateways ask for."""
+
+
+def test_metrics_are_as_documented_and_what_alerts_and_dashboard_ask_for_is_there(world: World) -> None:
+    _, _, stack = world
+    page, known = read_page(), set[str]()
+    different: dict[str, object] = {}
+    for service in SERVICES:
+        text = fetch(stack.env[metrics_name(service)])
+        assert "_created" not in text
+        shown = read_shown(text)
+        known |= list_series(shown)
+        ours = {
+            name: one for name, one in shown.items() if name == "process_ready" or not name.startswith(("process_", "python_"))
+        }
+        told = {name: one for name, (one, services) in page.items() if service in services}
+        missing = {
+            name
+            for name, one in told.items()
+            if name not in ours or (one.kind, one.meaning) != (ours[name].kind, ours[name].meaning)
+        }
+        unlike = {name for name, one in ours.items() if name in told and one.labels and set(one.labels) != set(told[name].labels)}
+        different |= {service: found} if (found := missing | unlike | (ours.keys() - told)) else {}
+    assert not different
+    broker = stack.env[metrics_name("rabbitmq")]
+    known |= list_series(read_shown(fetch(broker))) | list_series(read_shown(fetch(broker, QUEUES)))
+    asked = set().union(*map(find_names, [*read_alerts().values(), *read_expressions()]))
+    assert asked - known == {"up", "ALERTS"}
+    assert known >= NAMES

@@ -17,6 +17,8 @@ READERS: Mapping[str, str] = {
     "records": "result-recorder",
 }
 """Queue → the process of ours that reads it. Results must never lead into one of them."""
+OPTIONAL_READERS: Mapping[str, str] = {"webhook": "webhook", "webhook.batches": "webhook"}
+"""The same for queues that are not in topology.json: topology-webhook.json has them, for those who run the process."""
 APPLICATIONS = ("success", "failures", "local", "reports", "refused")
 """Queues that applications read."""
 OPTIONAL = ("local", "reports", "refused")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.archiver.handler import Report, is_past
+from services.archiver.report import Moments, Report
 from shared.storage.archive import list_missing, parse_month
 
 
@@ -35,8 +35,8 @@ def test_missing_months() -> None:
 
 def test_a_month_is_past_when_its_last_second_is() -> None:
     month = parse_month(unix(2026, 11, 23))
-    assert is_past(month, unix(2026, 12))
-    assert not is_past(month, unix(2026, 12) - 1)
+    assert Moments(0, 0, unix(2026, 12), 0).is_past(month)
+    assert not Moments(0, 0, unix(2026, 12) - 1, 0).is_past(month)
 
 
 def test_report_says_would_be_in_a_dry_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.unit.shared.delivery.messages import KEYS, make_message
 
 SUPPRESSED = Stops({"to@b.example": Held("unsubscribed")})
 REFUSED = Stops(errors=Index([parse_error({"name": "x", "destination": "b.example", "code": 550})]))
+FAR = {"time": "2099-01-01 00:00:00"}
 PUT_OFF = Stops(errors=Index([parse_error({"name": "x", "destination": "b.example", "code": 450})]))
 
 
@@ -42,7 +44,12 @@ async def fetch(message: Message) -> bytes:
     return b"Subject: x\r\n\r\nhello\r\n"
 
 
-async def deliver(folder: Path, frame: Frame, stops: Stops) -> Step:
+async def as_it_is(message: Message) -> Message:
+    """The policy ``in``: nothing is stored by senders."""
+    return message
+
+
+async def deliver(folder: Path, frame: Frame, stops: Stops, put_away: Callable[[Message], Awaitable[Message]] = as_it_is) -> Step:
     """The step of a process that dies before the step is published."""
     settings, journal = RetrySettings(), FileJournal(folder)
     delivering = Delivering(
@@ -55,6 +62,7 @@ async def deliver(folder: Path, frame: Frame, stops: Stops) -> Step:
         runtime=Runtime("test"),
         notifying=Notifying(fetch, "me.example", settings, KEYS),
         patterns=load_patterns(""),
+        put_away=put_away,
         stops=lambda: stops,
     )
     try:
@@ -83,3 +91,40 @@ async def test_no_other_strategy_takes_a_stopped_mail_whoever_tells_it(
         if outbound is not None:
             # Once nothing stops it any more, the chain goes on.
             assert orjson.loads(step.publications[0].body)["outbound"] == outbound
+
+
+async def put_away(message: Message) -> Message:
+    """The policy ``out``, with the store left out."""
+    return message.with_properties({"key": "v1/k"}, without=("mime",))
+
+
+@pytest.mark.parametrize("nextattempt", [None, FAR], ids=["refused for now", "not due"])
+async def test_a_mail_that_waits_has_its_content_put_away_and_the_records_know(tmp_path: Path, nextattempt: Any) -> None:
+    message = make_message(seen=render_time(datetime.now(UTC)), nextattempt=nextattempt)
+    frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
+    mail, record = (await deliver(tmp_path, frame, PUT_OFF, put_away)).publications
+    for told in (mail, record):
+        document = orjson.loads(told.body)
+        assert document["key"] == "v1/k"
+        assert "mime" not in document
+        assert len(document.get("results", [])) == (0 if nextattempt else 1)
+    assert (record.key, record.headers) == ("record", {"event": "accepted" if nextattempt else "retry"})
+    assert mail.key == ("outbox" if nextattempt else "retries")
+
+
+@pytest.mark.parametrize("stops", [SUPPRESSED, REFUSED])
+async def test_a_mail_that_is_final_is_not_put_away(tmp_path: Path, stops: Stops) -> None:
+    async def never(message: Message) -> Message:
+        raise AssertionError("stored for nothing")
+
+    message = make_message(seen=render_time(datetime.now(UTC)))
+    frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
+    step = await deliver(tmp_path, frame, stops, never)
+    assert step.publications[0].key == "failure"
+
+
+async def test_a_mail_without_anything_to_store_waits_without_a_further_record(tmp_path: Path) -> None:
+    message = make_message(seen=render_time(datetime.now(UTC)), nextattempt=FAR)
+    frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
+    [mail] = (await deliver(tmp_path, frame, NO_STOPS)).publications
+    assert mail.exchange == "wait.2h"

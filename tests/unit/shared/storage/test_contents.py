@@ -132,3 +132,27 @@ async def test_inline_content_wins_over_a_key() -> None:
     store = Store(k=b"stored")
     assert (await good({"mime": "inline", "key": "k"}, store)) == b"inline"
     assert store.asked == []
+
+
+async def test_a_sender_of_ours_may_have_stored_what_an_application_published() -> None:
+    key = "v1/2026/03/01/id-1"
+    store = Store(**{key: b"hello\r\n"})
+    ours = {"channel": "amqp", "key": key, "sha256": hashlib.sha256(b"hello\r\n").hexdigest()}
+    assert (await good(ours, store)) == b"hello\r\n"
+    for other in ({"key": "v1/2026/03/01/id-2"}, {"sha256": None}):
+        ending = await bad(ours | other, store)
+        assert (ending.state, ending.result) == (State.PROCESS, Result.INVALID)
+
+
+async def test_a_wrong_checksum_is_looked_at_twice() -> None:
+    """It is final, and may have been wrong only on the way."""
+
+    class Flaky(Store):
+        async def fetch(self, key: str) -> bytes:
+            content = await super().fetch(key)
+            return content if len(self.asked) > 1 else b"x" + content[1:]
+
+    store = Flaky(k=b"hello\r\n")
+    ours = {"channel": "smtp", "key": "k", "sha256": hashlib.sha256(b"hello\r\n").hexdigest()}
+    assert (await good(ours, store)) == b"hello\r\n"
+    assert store.asked == ["k", "k"]

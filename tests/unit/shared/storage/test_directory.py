@@ -99,6 +99,14 @@ async def test_delete_and_delete_again(store: DirectoryStore, root: Path) -> Non
         await store.fetch(KEY)
 
 
+async def test_what_cannot_be_deleted_is_told_and_the_rest_is_deleted(store: DirectoryStore, root: Path) -> None:
+    await store.store(f"{KEY}-before", b"x")
+    await store.store(f"{KEY}-after", b"x")
+    (root / PATH).mkdir(parents=True)  # no payload, whatever it is
+    assert await store.delete_many([f"{KEY}-before", KEY, f"{KEY}-after"]) == {KEY: "Is a directory"}
+    assert files(root) == []
+
+
 async def test_a_key_is_written_once(store: DirectoryStore, root: Path) -> None:
     await store.store(KEY, b"first")
     await store.store(KEY, b"first")
@@ -148,7 +156,7 @@ async def test_a_full_disk_is_our_trouble_and_leaves_nothing(store: DirectorySto
 async def test_a_vanished_store_is_our_trouble_not_a_missing_payload(store: DirectoryStore, root: Path) -> None:
     await store.store(KEY, b"x")
     elsewhere = unmount(root)
-    for attempt in (store.store(KEY, b"y"), store.fetch(KEY), store.delete(KEY), store.tidy(soon())):
+    for attempt in (store.store(KEY, b"y"), store.fetch(KEY), store.delete(KEY), store.delete_many([KEY]), store.tidy(soon())):
         with pytest.raises(Unavailable, match="No such file"):
             await attempt
     with pytest.raises(Unavailable):
@@ -215,3 +223,38 @@ async def test_a_folder_that_was_tidied_away_is_made_again(store: DirectoryStore
     await sweeper.close()
     await store.store(KEY, b"y")
     assert await store.fetch(KEY) == b"y"
+
+
+@pytest.mark.parametrize(
+    "key", ["v1/a․․b/c", "v1/．．/c", "v1/a／b", "v1/\u202ea/b", "v1/ａ/b", "v1/①/b", "~/a", "v1/~a", "C:/a"]
+)
+async def test_what_only_looks_like_a_key(store: DirectoryStore, root: Path, key: str) -> None:
+    with pytest.raises(InvalidKey):
+        await store.store(key, b"x")
+    assert files(root.parent) == []
+
+
+async def test_a_link_in_the_store_leads_nowhere_new(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    """Who may make links in there may write there anyway; but nothing of ours replaces or follows one at a payload's own place."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    place = root / PATH
+    place.parent.mkdir(parents=True)
+    place.symlink_to(secret)
+    for attempt in (store.store(KEY, b"x"), store.fetch(KEY)):
+        with pytest.raises(Unavailable, match="symbolic link"):
+            await attempt
+    assert [key async for key in store.iter_keys(soon())] == []
+    await store.delete(KEY)
+    assert secret.read_bytes() == b"secret"
+    assert not place.is_symlink()
+    await store.store(KEY, b"x")
+    assert await store.fetch(KEY) == b"x"
+
+
+async def test_many_writers_of_the_same_content_make_one_file(store: DirectoryStore, root: Path) -> None:
+    siblings = [DirectoryStore(root) for _ in range(4)]
+    await asyncio.gather(*(one.store(KEY, b"x" * 10_000) for one in [store, *siblings] for _ in range(4)))
+    assert files(root) == [PATH]
+    for one in siblings:
+        await one.close()

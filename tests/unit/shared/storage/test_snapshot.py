@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.storage.stop_book import SuppressionTable
 from shared.delivery.suppressions import Held
 from shared.storage.snapshot import MOST_NAMES, join_names, parse_names, replace_file
+from shared.storage.stop_book import SuppressionTable
 from shared.trouble import Unavailable
 
 
