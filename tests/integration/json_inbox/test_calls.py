@@ -107,7 +107,7 @@ def test_the_pages_that_tell_what_there_is(inbox: Inbox) -> None:
         ("/v1/config", "GET, POST"),
         ("/v1/config/test", "DELETE, GET, POST, PUT"),
         ("/v1/pools/x", "DELETE, GET, PUT"),
-        ("/v1/messages", "POST"),
+        ("/v1/messages", "GET, POST"),
         ("/swagger/", "GET"),
     ],
     ids=["rules", "test", "pool", "messages", "page"],

@@ -25,6 +25,7 @@ def test_the_callers_settings_win_over_the_stacks_own() -> None:
         "ROUTER_SNAPSHOT": "/x/.run/rules.json",
         "STOPS_SNAPSHOT": "/x/.run/stops",
         "TOKENS_SNAPSHOT": "/x/.run/tokens.json",
+        "WEBHOOK_SNAPSHOT": "/x/.run/webhooks.json",
     }
 
 

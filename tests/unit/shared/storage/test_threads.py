@@ -32,6 +32,8 @@ async def test_what_was_given_up_before_its_turn_is_not_begun() -> None:
     second = asyncio.ensure_future(threads.run(done.append, "second"))
     await asyncio.sleep(0)
     second.cancel()
+    # Only then has the thread's own future heard of it.
+    await asyncio.wait({second})
     busy.set()
     assert await first
     await threads.run(done.append, "third")
