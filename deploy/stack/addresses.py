@@ -12,10 +12,15 @@ STORAGE_FOLDER = "payloads"
 JOURNAL_FOLDER = "journal"
 
 
-def choose_settings(given: Mapping[str, str], own: Mapping[str, str], folder: Path, seal_port: int) -> dict[str, str]:
+def choose_settings(
+    given: Mapping[str, str], own: Mapping[str, str], folder: Path, seal_port: int, services: Sequence[Service] = ()
+) -> dict[str, str]:
     """Settings that all processes share. What is ``given`` (the caller's environment) wins over our ``own`` servers'
-    addresses. Where nobody gave a seal service, its address is a free port that a user may put one on."""
+    addresses, and over what the ``services`` that run ask for. Where nobody gave a seal service, its address is a free port that a
+    user may put one on."""
+    asked = {name: value for service in services for name, value in service.asks.items()}
     chosen = {
+        **asked,
         **own,
         "STORAGE_URL": f"dir://{folder / STORAGE_FOLDER}",
         "JOURNAL_DIR": str(folder / JOURNAL_FOLDER),

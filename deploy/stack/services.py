@@ -19,6 +19,8 @@ class Service:
     needs_database: bool
     needs_broker: bool
     listens: Mapping[str, str] = field(default_factory=dict)
+    asks: Mapping[str, str] = field(default_factory=dict)
+    """Settings that others must have when it runs."""
 
 
 SERVICES = {
@@ -35,7 +37,9 @@ SERVICES = {
 }
 
 
-OPTIONAL = {"webhook": Service("webhook", needs_database=True, needs_broker=True)}
+OPTIONAL = {
+    "webhook": Service("webhook", needs_database=True, needs_broker=True, asks={"RABBITMQ_WEBHOOK": "webhook"}),
+}
 """Those that run only when ``SCALE`` asks for them: webhook=1. Their queues are in topology-NAME.json."""
 
 

@@ -251,7 +251,7 @@ class Stack:
             own["DB_URI"] = self.postgres.address()
         self._memory.metrics = {}
         seal_port = self._memory.port("seal-service")
-        self._settings = addresses.choose_settings(self._environment, own, self.folder, seal_port)
+        self._settings = addresses.choose_settings(self._environment, own, self.folder, seal_port, self._services)
         (self.folder / addresses.STORAGE_FOLDER).mkdir(exist_ok=True)
         self._supervisor.launch(self._environment, attached=self._attached)
         for program in programs:

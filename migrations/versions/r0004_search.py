@@ -85,8 +85,9 @@ ORDER BY level, start, destination COLLATE "C"
 
 def upgrade() -> None:
     """Add indexes, a table and its triggers; nothing is dropped or changed. Writing to the tables waits until all is there."""
-    # From here on no row comes in that the first count below would miss.
-    op.execute("LOCK TABLE message_status IN SHARE ROW EXCLUSIVE MODE")
+    # From here on no row comes in that the first count below would miss. All that gets an index, too, and in the order in which a
+    # recorder writes: with one of them locked later, it and we would wait for each other.
+    op.execute("LOCK TABLE messages, delivery_attempts, message_status, message_status_archive IN SHARE ROW EXCLUSIVE MODE")
     _counts()
     for statement in INDEXES.split(";"):
         op.execute(statement)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.result_recorder.metrics import LAG
 from services.result_recorder.progress import report_progress
-from services.result_recorder.recorder import Recorder, wait_for_database
+from services.result_recorder.recorder import ABREAST, Recorder, wait_for_database
 from services.result_recorder.settings import ServiceSettings
 from services.result_recorder.traced import trace_batches
 from shared.amqp.batches import BatchConsumer
@@ -63,13 +63,15 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
                 prepare=recorder.read_ahead,
                 most=settings.record_batch_size,
                 within=settings.record_batch_time.total_seconds(),
+                abreast=ABREAST,
+                copies_to=settings.rabbitmq_webhook,
             ).run()
             await recorder.cleaner.finish(CLEANING_TIME)
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.wait(beside, timeout=2)
-            closing = (depth.close(), database.close(), recorder.cleaner.close(), tables.close(), store.close())
+            closing = (depth.close(), database.close(), recorder.close(), store.close())
             await asyncio.gather(*closing, return_exceptions=True)
 
 

@@ -24,6 +24,8 @@ EVENTS = frozenset(("accepted", "retry", "success", "failure"))
 MAX_ID = 255
 """Characters of an id; ours have 36."""
 MAX_TEXT = 1024
+MAX_ADDRESS = 512
+"""Characters, which are 2,048 octets at most: the indexes of Postgres take no more than 2,704."""
 MAX_NUMBER = 2**31 - 1
 MAX_TIME = 40
 """Characters of a time; ours have 19."""
@@ -42,6 +44,8 @@ class Record:
 
     id: str
     transaction: str
+    recipients_total: int
+    """Of the submission."""
     moment: int
     """Unix seconds of what it tells: acceptance or attempt."""
     submission: SubmissionRow | None
@@ -82,17 +86,18 @@ def parse_record(document: Any, event: str | None, *, now: int, client_prefix: s
         raise BadRecord(f"it is a JSON {type(document).__name__}, expected an object")
     mail = _Mail(document, now, client_prefix)
     event = event if event in EVENTS else derive_event(document, mail)
+    of = mail.id, mail.transaction, mail.recipients_total
     if event == "accepted":
-        return Record(mail.id, mail.transaction, mail.seen, mail.submission("accepted", mail.due), (), None, mail.kept)
+        return Record(*of, mail.seen, mail.submission("accepted", mail.due), (), None, mail.kept)
     if event == "retry":
         if not mail.attempts:
             raise BadRecord("results: a retry without an attempt")
         due = mail.due if _text(document, "nextattempt.time") else mail.time
         attempts = mail.attempt_rows(due)
-        return Record(mail.id, mail.transaction, mail.time, mail.submission("deferred", mail.seen), attempts, None, mail.kept)
+        return Record(*of, mail.time, mail.submission("deferred", mail.seen), attempts, None, mail.kept)
     submission = mail.submission("deferred", mail.seen) if mail.datafile and not mail.keepmime else None
     status = mail.status_row("delivered" if event == "success" else "failed")
-    return Record(mail.id, mail.transaction, mail.time, submission, (), status, mail.kept)
+    return Record(*of, mail.time, submission, (), status, mail.kept)
 
 
 def parse_body(frame: Frame) -> dict[str, Any] | list[Any]:
@@ -107,8 +112,7 @@ def parse_body(frame: Frame) -> dict[str, Any] | list[Any]:
             raise BadRecord(f"body is not JSON: {error}") from None
     if not isinstance(document, dict | list):
         raise BadRecord(f"body is a JSON {type(document).__name__}, expected an object or a list of objects")
-    # Brackets are counted before anything is walked through: in most records there are not enough of them.
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_too_deep(document):
+    if is_too_deep(document, raw):
         raise BadRecord(f"body is nested deeper than {MAX_DEPTH}")
     return document
 
@@ -157,10 +161,10 @@ class _Mail:
         self.id = _ident(document, "id")
         self.transaction = _ident(document, "transaction") if "transaction" in document else self.id
         self.recipients_total = number if (number := _number(document.get("recipients-total"))) else 1
-        self.recipient = _text(document, "recipient")
+        self.recipient = _text(document, "recipient")[:MAX_ADDRESS]
         self.destination = self.recipient.rpartition("@")[2].lower()
         envelope = _text(document, "envelope")
-        self.sender = "" if envelope == "<>" else envelope
+        self.sender = "" if envelope == "<>" else envelope[:MAX_ADDRESS]
         extracted = document.get("extracted")
         self.extracted = extracted if isinstance(extracted, dict) else {}
         self.subject = _text(self.extracted, "subject")

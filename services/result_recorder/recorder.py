@@ -4,6 +4,7 @@ In this order: statuses committed, payload deleted from the store, row of ``mess
 acked without waiting for them. Whoever dies before the ack gets the batch again and does the rest.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,10 @@ from shared.trouble import Unavailable
 
 log = get_logger()
 
-_READ_AHEAD = 2
-"""Batches: one is stored, one waits."""
+ABREAST = 2
+"""Batches at once: while one waits for the disk, or is settled, the next is stored. They may as well be two recorders'."""
+_READ_AHEAD = ABREAST + 1
+"""Batches: those that are stored, and one that waits."""
 
 
 class Recorder:
@@ -42,7 +45,9 @@ class Recorder:
         self.cleaner = Cleaner(store, Database(tables.settings, name="result-recorder cleans"))
         """Takes over what complete submissions leave behind; somebody must run it."""
         self.lag = Lag()
-        self._tables = tables
+        self._settings = tables.settings
+        self._free = [tables]
+        """Connections that no batch uses."""
         self._client_prefix = client_prefix
         self._ahead: deque[Parsing] = deque(maxlen=_READ_AHEAD)
 
@@ -77,42 +82,51 @@ class Recorder:
         return parsing
 
     async def _record(self, parsing: Parsing, now: int) -> dict[int, str]:
-        if not self._tables.is_open:
-            await self._tables.open()
-        reasons: dict[int, str] = {}
-        while records := parsing.take():
-            refused = await self._store_all(records, now)
-            reasons |= {records[place][0]: reason for place, reason in refused.items()}
-            await self._settle([record for place, (_, record) in enumerate(records) if place not in refused], now)
-        reasons |= parsing.reasons
-        if reasons:
-            await self._tables.note_break(now)
-            UNRECORDABLE.inc(len(reasons))
+        tables = self._free.pop() if self._free else RecordTables(self._settings)
+        try:
+            if not tables.is_open:
+                await tables.open()
+            reasons: dict[int, str] = {}
+            while records := parsing.take():
+                refused = await self._store_all(tables, records, now)
+                reasons |= {records[place][0]: reason for place, reason in refused.items()}
+                await self._settle(tables, [record for place, (_, record) in enumerate(records) if place not in refused], now)
+            reasons |= parsing.reasons
+            if reasons:
+                await tables.note_break(now)
+                UNRECORDABLE.inc(len(reasons))
+        finally:
+            self._free.append(tables)
         return reasons
 
-    async def _store_all(self, records: Sequence[Placed], now: int) -> dict[int, str]:
+    async def _store_all(self, tables: RecordTables, records: Sequence[Placed], now: int) -> dict[int, str]:
         """Store in one transaction; when Postgres refuses the data, halve until the culprits stand alone. Place in ``records`` → reason."""
         rows = gather(record for _, record in records)
         try:
-            await self._tables.store(rows, now=now)
+            await tables.store(rows, now=now)
         except UnstorableRows as error:
             if len(records) == 1:
                 return {0: f"Postgres: {error}"}
             middle = len(records) // 2
-            later = await self._store_all(records[middle:], now)
-            return await self._store_all(records[:middle], now) | {middle + place: reason for place, reason in later.items()}
+            later = await self._store_all(tables, records[middle:], now)
+            sooner = await self._store_all(tables, records[:middle], now)
+            return sooner | {middle + place: reason for place, reason in later.items()}
         _count(rows)
         BATCH_SIZE.observe(len(records))
         self.lag.commit(max(record.moment for _, record in records), time.time())
         return {}
 
-    async def _settle(self, records: Sequence[Record], now: int) -> None:
+    async def _settle(self, tables: RecordTables, records: Sequence[Record], now: int) -> None:
         if not records:
             return
         ids = {record.id for record in records}
-        count, complete = await self._tables.settle(ids=ids, transactions={record.transaction for record in records}, now=now)
+        count, complete = await tables.settle(ids=ids, transactions={record.transaction for record in records}, now=now)
         COMPLETED.inc(count)
         self.cleaner.put(complete)
+
+    async def close(self) -> None:
+        """Close the connections; batches under way are given up."""
+        await asyncio.gather(self.cleaner.close(), *(tables.close() for tables in self._free), return_exceptions=True)
 
 
 async def wait_for_database(tables: RecordTables, runtime: Runtime) -> None:

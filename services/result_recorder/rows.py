@@ -14,6 +14,8 @@ def gather(records: Iterable[Record]) -> Rows:
     attempts: dict[tuple[str, int], AttemptRow] = {}
     statuses: dict[str, StatusRow] = {}
     kept: set[str] = set()
+    whole: set[str] = set()
+    """Submissions all of whose recipients are final here."""
     for record in records:
         if record.submission is not None:
             known = submissions.get(record.transaction)
@@ -25,7 +27,11 @@ def gather(records: Iterable[Record]) -> Rows:
             statuses[record.id] = _merge_statuses(verdict, record.status) if verdict else record.status
         if record.kept:
             kept.add(record.kept)
-    return Rows(list(submissions.values()), _with_one_due(attempts), list(statuses.values()), kept)
+        if record.status is not None and record.recipients_total == 1:
+            # Accepted and final in one batch, without anything in the message store: its row would go at once.
+            whole.add(record.transaction)
+    under_way = [row for row in submissions.values() if row.transaction not in whole or row.datafile is not None]
+    return Rows(under_way, _with_one_due(attempts), list(statuses.values()), kept)
 
 
 def _merge_submissions(one: SubmissionRow, other: SubmissionRow) -> SubmissionRow:

@@ -35,6 +35,10 @@ class ReplyProtocol(SMTPProtocol):
         self._size = 0
         self._replies: deque[Reply | InvalidReply] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        """By the loop's clock, of who waits."""
+        self._timer: asyncio.TimerHandle | None = None
+        """At a deadline, this one or an earlier one: a timer of its own for each reply costs as much as reading it."""
         self._is_gone = False
         self._owed = 1
         self.bytes_sent = 0
@@ -62,6 +66,8 @@ class ReplyProtocol(SMTPProtocol):
         super().connection_lost(exc)
         self._is_gone = True
         self._wake()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def eof_received(self) -> bool:
         """The peer will say nothing more."""
@@ -75,9 +81,11 @@ class ReplyProtocol(SMTPProtocol):
             if self._is_gone:
                 raise Lost
             self._waiter = self._loop.create_future()
+            self._deadline = self._loop.time() + timeout
+            if self._timer is None or self._timer.when() > self._deadline:
+                self._set_timer()
             try:
-                async with asyncio.timeout(timeout):
-                    await self._waiter
+                await self._waiter
             finally:
                 self._waiter = None
         if not self._replies:
@@ -129,6 +137,20 @@ class ReplyProtocol(SMTPProtocol):
                 # The peer reads nothing: the kernel would go on offering it what was written, for a quarter of an hour.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        else:
+            self._waiter.set_exception(TimeoutError())
 
     def _take(self, line: bytes) -> None:
         self._lines.append(line)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from services.webhook.book import Book, Snapshot
@@ -11,10 +12,12 @@ from services.webhook.client import Client
 from services.webhook.gathering import Gatherer
 from services.webhook.handler import Poster
 from services.webhook.settings import ServiceSettings
+from services.webhook.waiting import HOLD, put_aside
 from shared.amqp.batches import BatchConsumer
 from shared.amqp.consumer import Consumer
 from shared.amqp.publisher import Publisher
 from shared.amqp.start import open_pipeline
+from shared.amqp.topology.default import OPTIONAL_WAITS
 from shared.process import Runtime, run_service
 from shared.storage.database import Database
 from shared.storage.snapshot import Follower
@@ -44,12 +47,13 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
     book = Book(database, patience=settings.webhook_disable_after)
     publishes = (settings.webhook_batches, HOME, settings.rabbitmq_dead)
     try:
-        async with open_pipeline(settings, runtime, publishes=publishes) as publisher:
+        async with open_pipeline(settings, runtime, publishes=publishes, waits=OPTIONAL_WAITS) as publisher:
             gathering = _gather(settings, runtime, publisher, snapshot)
-            poster = Poster(settings, lambda: snapshot.endpoints, client, book)
+            poster = Poster(settings, lambda: snapshot.endpoints, client, book, knows=snapshot.knows)
             changes = {"rabbitmq_queue": settings.webhook_batches, "rabbitmq_qos": settings.webhook_batches_qos}
             batches = settings.model_copy(update=changes)
-            posting = Consumer(batches, runtime, publisher, poster.handle, home=settings.webhook_batches).run()
+            post = partial(put_aside, poster.handle, publisher.publish_each)
+            posting = Consumer(batches, runtime, publisher, post, home=settings.webhook_batches, hold=HOLD).run()
             await _run_together(gathering, posting)
     except BadSetting as error:
         raise BadSetting(f"{error}; {CURE}") from None
@@ -63,14 +67,16 @@ async def _gather(settings: ServiceSettings, runtime: Runtime, publisher: Publis
         while not snapshot.is_known:
             await runtime.pause(LOOK)
 
+    gatherer = Gatherer(settings, lambda: snapshot.endpoints, publisher.publish_surely, is_fresh=lambda: snapshot.is_fresh)
     await BatchConsumer(
         settings,
         runtime,
         publisher,
-        Gatherer(settings, lambda: snapshot.endpoints, publisher.publish_surely).handle_batch,
+        gatherer.handle_batch,
         home=HOME,
         recovered=know_endpoints,
         within=settings.webhook_batch_time.total_seconds(),
+        hold=HOLD,
     ).run()
 
 

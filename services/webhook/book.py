@@ -1,7 +1,7 @@
 """The endpoints as this process last saw them, and what it writes about them: failing, disabled, well again."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.webhook.metrics import DISABLED, ENDPOINTS, FRESH
@@ -17,6 +17,9 @@ from shared.wire.times import render_time
 
 log = get_logger()
 
+SKEW = timedelta(seconds=5)
+"""By which the clocks of our machines may differ."""
+
 
 class Snapshot(snapshot.Snapshot[Endpoint]):
     """The endpoints, disabled ones too."""
@@ -26,6 +29,7 @@ class Snapshot(snapshot.Snapshot[Endpoint]):
     def __init__(self, settings: ServiceSettings) -> None:
         super().__init__(settings.webhook_snapshot)
         self._named: tuple[list[Endpoint], dict[str, Endpoint]] | None = None
+        self._asked = self._read_at = datetime.min.replace(tzinfo=UTC)
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -35,8 +39,18 @@ class Snapshot(snapshot.Snapshot[Endpoint]):
             self._named = items, {endpoint.name: endpoint for endpoint in items}
         return self._named[1]
 
+    def knows(self, moment: datetime) -> bool:
+        """Do they follow Postgres, and were they read after ``moment``? Then what somebody else has seen there before is among them."""
+        return self.is_fresh and self._read_at - SKEW > moment
+
+    def take(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """These are in force from now on, unless one of them cannot be read."""
+        super().take(rows)
+        self._read_at = self._asked
+
     async def fetch(self, connection: Connection) -> Sequence[Mapping[str, Any]]:
         """The rows."""
+        self._asked = datetime.now(UTC)
         return await fetch_documents(connection, TABLE)
 
     def parse(self, documents: Sequence[Mapping[str, Any]]) -> list[Endpoint]:

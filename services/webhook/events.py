@@ -42,7 +42,7 @@ class Event:
 
 
 def parse_events(frame: Frame) -> list[Event]:
-    """The events in a message for the recorder, one record or a list of them. Raises BadMessage."""
+    """The events in a copy of a message for the recorder, one record or a list of them. Raises BadMessage."""
     if not frame.is_ours:
         raise BadMessage("not published by one of our processes (app-id)")
     raw = decompress(frame.body) if frame.encoding == "gzip" else frame.body
@@ -51,7 +51,7 @@ def parse_events(frame: Frame) -> list[Event]:
     except orjson.JSONDecodeError as error:
         raise BadMessage(f"body is not JSON: {error}") from None
     records = body if isinstance(body, list) else [body]
-    if is_too_deep(records) or not all(isinstance(record, dict) and isinstance(record.get("id"), str) for record in records):
+    if is_too_deep(records, raw) or not all(isinstance(record, dict) and isinstance(record.get("id"), str) for record in records):
         raise BadMessage("body: expected a record, a JSON object with an id, or a list of them")
     kind = KINDS.get(frame.event or "")
     return [make_event(record, kind or derive_kind(record)) for record in records]

@@ -25,11 +25,15 @@ class Gatherer:
         settings: ServiceSettings,
         endpoints: Callable[[], Mapping[str, Endpoint]],
         publish: Callable[[Iterable[Publication]], Awaitable[None]],
+        *,
+        is_fresh: Callable[[], bool],
     ) -> None:
-        """``endpoints``: those in force; raises Unavailable when none were ever seen. ``publish`` returns when all is confirmed."""
+        """``endpoints``: those in force; raises Unavailable when none were ever seen. ``publish`` returns when all is confirmed.
+        ``is_fresh``: do the endpoints follow Postgres?"""
         self._settings = settings
         self._endpoints = endpoints
         self._publish = publish
+        self._is_fresh = is_fresh
 
     async def handle_batch(self, frames: Sequence[Frame]) -> Mapping[int, str]:
         """Publish what they tell, in batches for every endpoint that wants any; index → reason of the frames to be parked.
@@ -43,7 +47,7 @@ class Gatherer:
         for name, endpoint in endpoints.items():
             # By id: the same thing told twice is one event.
             wanted = {event.id: event.document for event in events if endpoint.wants(event.kind, event.tags)}
-            if endpoint.is_enabled is False:
+            if endpoint.is_enabled is False and self._is_fresh():
                 DROPPED.labels(name, "disabled").inc(len(wanted))
                 continue
             documents: list[Mapping[str, Any]] = list(wanted.values())

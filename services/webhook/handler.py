@@ -26,11 +26,19 @@ class Poster:
     """The handler of the queue ``webhook.batches``."""
 
     def __init__(
-        self, settings: ServiceSettings, endpoints: Callable[[], Mapping[str, Endpoint]], client: Client, book: Book
+        self,
+        settings: ServiceSettings,
+        endpoints: Callable[[], Mapping[str, Endpoint]],
+        client: Client,
+        book: Book,
+        *,
+        knows: Callable[[datetime], bool],
     ) -> None:
-        """``endpoints``: those in force; raises Unavailable when none were ever seen."""
+        """``endpoints``: those in force; raises Unavailable when none were ever seen. ``knows``: is all among them that was in Postgres
+        at a moment?"""
         self._settings = settings
         self._endpoints = endpoints
+        self._knows = knows
         self._client = client
         self._book = book
         self._lines: dict[str, tuple[Endpoint, Line]] = {}
@@ -41,14 +49,16 @@ class Poster:
         batch, now = parse_batch(frame), datetime.now(UTC)
         endpoints = self._endpoints()
         endpoint = endpoints.get(batch.endpoint)
-        if endpoint is None:
-            return self._drop(batch, "removed")
-        if endpoint.is_enabled is False:
-            return self._drop(batch, "disabled")
+        is_wanted = endpoint is not None and endpoint.is_enabled is not False
+        if not is_wanted and self._knows(batch.created):
+            return self._drop(batch, "removed" if endpoint is None else "disabled")
         if batch.is_over(now, self._settings.webhook_max_age):
             return self._drop(batch, "expired")
         if batch.due is not None and now < batch.due:
             return Step((self._wait(batch, batch.due, now, "early"),))
+        if endpoint is None or not is_wanted:
+            # Another process may know better: it has made the batch.
+            return self._bounce(batch, timedelta(0), now, "stale")
         # Places in hand are shared: an endpoint that is slow leaves those of the others alone.
         share = max(1, self._settings.webhook_batches_qos // max(1, len(endpoints)))
         line = self._find_line(endpoint)
@@ -58,7 +68,7 @@ class Poster:
                 # Told inside the turn: the next one in the line must see it.
                 rest = self._tell_line(line, batch, answer)
         except Busy as busy:
-            return Step((self._wait(batch, now + busy.after, now, busy.reason),))
+            return self._bounce(batch, busy.after, now, busy.reason)
         return await self._conclude(endpoint, batch, answer, rest)
 
     async def _post(self, endpoint: Endpoint, batch: Batch) -> Answer:
@@ -105,12 +115,17 @@ class Poster:
                 return self._drop(batch, "disabled")
         elif await self._book.tell_failure(endpoint, answer.reason, now):
             return self._drop(batch, "disabled")
-        tried = replace(batch, attempts=batch.attempts + 1)
+        tried = replace(batch, attempts=batch.attempts + 1, bounces=0)
         wait = tried.wait_after(tried.attempts, self._settings.webhook_retry_interval)
         due = now + max(wait, rest, self._bound(answer.retry_after))
         if answer.result is Result.REFUSED and len(batch.events) > 1:
             return Step(tuple(self._wait(one, due, now, "failed") for one in tried.divide()))
         return Step((self._wait(tried, due, now, "failed"),))
+
+    def _bounce(self, batch: Batch, least: timedelta, now: datetime, reason: str) -> Step:
+        """No turn now, and nothing counted; longer each time, so that a batch that waits costs less and less."""
+        wait = max(least, batch.wait_after_bounce())
+        return Step((self._wait(replace(batch, bounces=batch.bounces + 1), now + wait, now, reason),))
 
     def _wait(self, batch: Batch, due: datetime, now: datetime, reason: str) -> Publication:
         WAITING.labels(reason).inc()

@@ -1,7 +1,7 @@
 """The batch form of the consumer loop: gather messages, hand them over together, ack them with one frame.
 
-While one batch is stored the next one is prepared; it is stored when the one before is stored and acked. While ours is down the process
-does not consume: messages stay in the queue, where they are safe and seen.
+While some batches are stored the next one is prepared. Each is acked when it is stored, whichever ends first. While ours is down the
+process does not consume: messages stay in the queue, where they are safe and seen.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.amqp.acks import Acks
-from shared.amqp.consumer import Consuming, Frame, render_hold, render_park
+from shared.amqp.consumer import HOLD, Consuming, Frame, render_copy, render_hold, render_park
 from shared.amqp.deliveries import open_deliveries
 from shared.amqp.metrics import DELIVERIES, HELD, PARKED
 from shared.amqp.publisher import Publisher
@@ -107,7 +107,7 @@ class _Batch:
 
 
 class BatchConsumer:
-    """One queue; one batch is stored, one is prepared, one arrives."""
+    """One queue; ``abreast`` batches are stored, one is prepared, one arrives."""
 
     def __init__(
         self,
@@ -121,8 +121,13 @@ class BatchConsumer:
         prepare: PrepareBatch | None = None,
         most: int = 1000,
         within: float = 0.2,
+        abreast: int = 1,
+        copies_to: str = "",
+        hold: str = HOLD,
     ) -> None:
-        """``recovered`` returns when ours is back. A batch: ``most`` messages, or what came ``within`` seconds."""
+        """``recovered`` returns when ours is back. A batch: ``most`` messages, or what came ``within`` seconds. ``abreast``: batches that
+        ``handle`` gets at once; of two with news of one mail the later may end first. ``copies_to``: the key that a copy of all that was
+        handled, and not parked, is published to; empty = none. ``hold``: the wait queue for what is handed back."""
         self._settings = settings
         self._runtime = runtime
         self._publisher = publisher
@@ -133,6 +138,10 @@ class BatchConsumer:
         # More than the prefetch never comes: waiting for it would add ``within`` to every batch.
         self._most = min(most, settings.rabbitmq_qos)
         self._within = within
+        self._abreast = abreast
+        self._copies_to = copies_to
+        self._hold = hold
+        self._handling: set[asyncio.Task[None]] = set()
         self._in_hand: deque[_Batch] = deque()
         """Not acked yet, the oldest first."""
 
@@ -181,43 +190,47 @@ class BatchConsumer:
             await consuming.close()
 
     async def _handle_until(self, watching: "asyncio.Task[None]", consuming: Consuming, arrivals: Arrivals) -> None:
-        handling: asyncio.Task[None] | None = None
         waiting = asyncio.ensure_future(arrivals.wait(self._within))
         try:
             while not watching.done():
                 # What fails while nothing arrives must not wait for something to arrive.
-                under_way = {handling} if handling is not None else set()
-                await asyncio.wait({waiting, watching, *under_way}, return_when=asyncio.FIRST_COMPLETED)
-                if handling is not None and handling.done():
-                    handling = handling.result()
+                await asyncio.wait({waiting, watching, *self._handling}, return_when=asyncio.FIRST_COMPLETED)
+                self._collect()
                 if waiting.done() and not watching.done():
-                    handling = await self._take_next(consuming, arrivals, handling)
+                    await self._take_next(consuming, arrivals)
                     waiting = asyncio.ensure_future(arrivals.wait(self._within))
             watching.result()
             await consuming.cancel()
             while arrivals.count:
-                handling = await self._take_next(consuming, arrivals, handling)
-            if handling is not None:
-                await handling
+                await self._take_next(consuming, arrivals)
+            await self._leave(0)
         finally:
             waiting.cancel()
-            if handling is not None and not handling.done():
-                handling.cancel()
-                await asyncio.wait({handling})
+            for task in self._handling:
+                task.cancel()
+            if self._handling:
+                await asyncio.wait(self._handling)
+            self._handling.clear()
 
-    async def _take_next(
-        self, consuming: Consuming, arrivals: Arrivals, handling: "asyncio.Task[None] | None"
-    ) -> "asyncio.Task[None] | None":
-        """Take a batch and prepare it while ``handling`` runs; then its own handling. Raises what ``handling`` does."""
-        frames = arrivals.take(self._most)
-        if frames:
-            batch = _Batch(frames)
-            self._in_hand.append(batch)
-            if self._prepare is not None:
-                await self._prepare(batch.fine)
-        if handling is not None:
-            await handling
-        return asyncio.ensure_future(self._handle_batch(consuming, batch)) if frames else None
+    async def _take_next(self, consuming: Consuming, arrivals: Arrivals) -> None:
+        """Take a batch, prepare it, and begin to handle it when there is a place. Raises what the handling of any batch does."""
+        batch = _Batch(arrivals.take(self._most))
+        self._in_hand.append(batch)
+        if self._prepare is not None:
+            await self._prepare(batch.fine)
+        await self._leave(self._abreast - 1)
+        self._handling.add(asyncio.ensure_future(self._handle_batch(consuming, batch)))
+
+    async def _leave(self, most: int) -> None:
+        """Return when at most so many batches are being handled. Raises what their handling does."""
+        while len(self._handling) > most:
+            await asyncio.wait(self._handling, return_when=asyncio.FIRST_COMPLETED)
+            self._collect()
+
+    def _collect(self) -> None:
+        for task in [task for task in self._handling if task.done()]:
+            self._handling.discard(task)
+            task.result()
 
     async def _handle_batch(self, consuming: Consuming, batch: _Batch) -> None:
         reasons = batch.reasons | await self._handle_patiently(batch)
@@ -226,8 +239,12 @@ class BatchConsumer:
             log.error("message parked in dead", queue=self._settings.rabbitmq_queue, reason=reason)
             park = render_park(self._settings, batch.frames[index], self._settings.rabbitmq_queue, reason)
             await self._publisher.publish_surely((park,))
+        if self._copies_to:
+            # Who dies before the ack gets the same messages again, and makes the same copies again: doubled, and none is missing.
+            done = [frame for index, frame in enumerate(batch.frames) if index not in reasons]
+            await self._publisher.publish_surely(render_copy(frame, self._copies_to) for frame in done)
         await _finish(consuming, batch.frames)
-        self._in_hand.popleft()
+        self._in_hand.remove(batch)
 
     async def _handle_patiently(self, batch: _Batch) -> dict[int, str]:
         """Handle the batch, again for ``hold-time`` while ours is down. Raises Unavailable after that."""
@@ -247,7 +264,7 @@ class BatchConsumer:
         """By ourselves, not by nack: each nack counts towards the delivery limit."""
         await consuming.cancel()
         frames = [frame for batch in self._in_hand for frame in batch.frames] + arrivals.take()
-        await self._publisher.publish_surely(render_hold(frame, self._home) for frame in frames)
+        await self._publisher.publish_surely(render_hold(frame, self._home, self._hold) for frame in frames)
         await _finish(consuming, frames)
         self._in_hand.clear()
 

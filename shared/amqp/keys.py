@@ -1,7 +1,7 @@
 """The routing keys of the settings, as the pure code wants them."""
 
 from shared.amqp.settings import BrokerSettings
-from shared.amqp.topology.default import OPTIONAL_READERS, WAITS
+from shared.amqp.topology.default import OPTIONAL_READERS, OPTIONAL_WAITS, WAITS
 from shared.delivery.outcome import Keys
 
 ACTIONS = "actions"
@@ -23,7 +23,7 @@ def outcome_keys(settings: BrokerSettings, *, retries: str) -> Keys:
         # Each of these queues is bound to a key of its own name.
         *OPTIONAL_READERS,
         # On the default exchange a key is the name of a queue.
-        *(() if settings.rabbitmq_exchange else (settings.rabbitmq_queue, *WAITS)),
+        *(() if settings.rabbitmq_exchange else (settings.rabbitmq_queue, *WAITS, *OPTIONAL_WAITS)),
     }
     return Keys(
         success=settings.rabbitmq_success,

@@ -6,6 +6,7 @@ not at all.
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,6 +29,9 @@ from shared.wire.trace import Trace, render_headers
 log = get_logger()
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+DROPS_TOLD = 60.0
+"""Seconds between two lines about copies that were dropped, for each key: there may be thousands a second."""
+_MOST_KEYS = 256
 
 
 class Unroutable(Unavailable):
@@ -50,6 +54,7 @@ class Publisher:
         self._most = settings.rabbitmq_throttle
         self._window = asyncio.Semaphore(settings.rabbitmq_throttle)
         self._filling = asyncio.Lock()
+        self._drops = _Drops()
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done, with the reason, when the connection or a channel is gone."""
         self._outgoing = Outgoing(channel, self._close)
@@ -147,12 +152,13 @@ class Publisher:
                 try:
                     await self._publish(publication, key, turns)
                 except PublishError:
-                    log.warning("no queue is bound to the key", key=key)
+                    if not publication.is_optional:
+                        log.warning("no queue is bound to the key", key=key)
                 else:
                     return
         if not publication.is_optional:
             raise Unroutable(self._nobody(publication))
-        log.warning("copy dropped: nothing is bound to its key", key=publication.key)
+        self._drops.count(publication.key)
 
     async def _publish(self, publication: Publication, key: str, turns: int | None) -> None:
         for turn in itertools.count(1):
@@ -205,6 +211,27 @@ class Publisher:
         self._outgoing.close(reason)
         if not self.lost.done():
             self.lost.set_result(reason)
+
+
+class _Drops:
+    """Copies that nobody was there for."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, tuple[float, int]] = {}
+        """Key → when it was told last, and how many there were since."""
+
+    def count(self, key: str) -> None:
+        """One was dropped: told at once when it is the first for a while."""
+        now = time.monotonic()
+        told, untold = self._keys.get(key, (-DROPS_TOLD, 0))
+        if now - told < DROPS_TOLD:
+            self._keys[key] = told, untold + 1
+            return
+        if len(self._keys) >= _MOST_KEYS:
+            # A message may name the key for its result: there are as many as somebody likes.
+            self._keys.clear()
+        self._keys[key] = now, 0
+        log.warning("copies dropped: nothing is bound to their key", key=key, copies=untold + 1)
 
 
 def _tell(outcome: Any, publication: Publication) -> Trouble | None:

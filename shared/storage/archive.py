@@ -16,13 +16,19 @@ _PARTITION_LOCK = 7_310_579_604_012
 _COUNTABLE = 1_000_000
 _BOUNDS = re.compile(r"FROM \('(-?\d+)'\) TO \('(-?\d+)'\)")
 
+# A submission is complete when all its verdicts are in ``message_status``: none goes while others of its recipients are under way.
+# Not EXISTS: that could be answered by reading all of ``messages`` first. So it is one look at its key, and none for a mail of its own.
+_IS_MOVABLE = sql.SQL(
+    "(s.recipients_total <= 1 OR (SELECT m.transaction FROM messages m WHERE m.transaction = s.transaction) IS NULL)"
+)
+
 # By ctid, of rows that this very statement has locked: nobody can move them in between, and no index is looked at twice. ``after``
 # leaves out what earlier batches have taken: while some old transaction (a dump) is open, its index entries stay and would be
 # walked again by every batch.
-_MOVE = """
+_MOVE = sql.SQL("""
     WITH moved AS (
         DELETE FROM message_status WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM message_status WHERE updated_at < %(before)s AND updated_at >= %(after)s
+            SELECT ctid FROM message_status s WHERE updated_at < %(before)s AND updated_at >= %(after)s AND {movable}
             ORDER BY updated_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
         ))
         RETURNING id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
@@ -35,13 +41,23 @@ _MOVE = """
         SELECT moved.*, %(now)s FROM moved RETURNING updated_at
     )
     SELECT count(*), max(updated_at) FROM put
-"""
+""").format(movable=_IS_MOVABLE)
 
 # In one month: a ctid means something in one table only.
 _EXPIRE = """
     DELETE FROM {month} WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM {month} WHERE archived_at < %(before)s AND archived_at >= %(since)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
     ))
+"""
+
+# Keys are named by the mail: they end in its transaction, or, where a sender has stored the content of one recipient alone, in its id.
+# Not by what the entries of ``recipients`` name: a recipient's own payload is named there only after its first attempt.
+_ORPHANS = """
+    SELECT key FROM unnest(%s::text[]) AS key
+    WHERE NOT EXISTS (SELECT FROM messages WHERE datafile = key)
+      AND NOT EXISTS (SELECT FROM messages WHERE transaction = split_part(key, '/', 5))
+      AND NOT EXISTS (SELECT FROM messages WHERE ids @> ARRAY[split_part(key, '/', 5)])
+      AND NOT EXISTS (SELECT FROM kept_payloads WHERE datafile = key)
 """
 
 _PARTITIONS = """
@@ -195,7 +211,8 @@ async def expire_batch(connection: Connection, month: Partition, *, before: int,
 
 async def count_movable(connection: Connection, before: int) -> int:
     """How many verdicts ``move_batch`` would move in all."""
-    return await _count(connection, "SELECT count(*) FROM message_status WHERE updated_at < %s", before)
+    query = sql.SQL("SELECT count(*) FROM message_status s WHERE updated_at < %s AND {}").format(_IS_MOVABLE)
+    return await _count(connection, query, before)
 
 
 async def count_expired(connection: Connection, before: int) -> int:
@@ -204,8 +221,9 @@ async def count_expired(connection: Connection, before: int) -> int:
 
 
 async def find_oldest(connection: Connection) -> int | None:
-    """When the verdict that was left alone for longest was last changed, unix seconds; None: there is no verdict."""
-    row = await (await connection.execute("SELECT min(updated_at) FROM message_status")).fetchone()
+    """When the verdict that was left alone for longest was last changed, of those that may be moved, unix seconds; None: there is none."""
+    query = sql.SQL("SELECT updated_at FROM message_status s WHERE {} ORDER BY updated_at LIMIT 1").format(_IS_MOVABLE)
+    row = await (await connection.execute(query)).fetchone()
     return None if row is None else row[0]
 
 
@@ -216,28 +234,9 @@ async def fetch_clock(connection: Connection) -> float:
 
 
 async def find_orphans(connection: Connection, keys: Sequence[str]) -> list[str]:
-    """Those of ``keys`` that no mail under way names and nobody wants kept."""
-    cursor = await connection.execute(
-        """
-        SELECT key FROM unnest(%s::text[]) AS key
-        WHERE NOT EXISTS (SELECT FROM messages WHERE datafile = key)
-          AND NOT EXISTS (SELECT FROM kept_payloads WHERE datafile = key)
-        """,
-        [list(keys)],
-    )
-    orphans = [row[0] for row in await cursor.fetchall()]
-    if not orphans:
-        return []
-    # A sender may have stored the content of one recipient alone. No index: few keys come this far.
-    cursor = await connection.execute(
-        """
-        SELECT DISTINCT r ->> 'datafile' FROM messages, jsonb_path_query(recipients, '$.*') r
-        WHERE r ->> 'datafile' = ANY (%s)
-        """,
-        [orphans],
-    )
-    named = {row[0] for row in await cursor.fetchall()}
-    return [key for key in orphans if key not in named]
+    """Those of ``keys`` (ours, ``v1/yyyy/mm/dd/NAME``) that belong to no mail under way and nobody wants kept."""
+    cursor = await connection.execute(_ORPHANS, [list(keys)])
+    return [row[0] for row in await cursor.fetchall()]
 
 
 async def find_overdue(connection: Connection, before: int, *, most: int = 10) -> Overdue:

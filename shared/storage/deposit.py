@@ -18,7 +18,7 @@ from prometheus_client import Counter
 
 from shared.log import get_logger
 from shared.storage.contents import Contents, own_key
-from shared.storage.keys import KeyTaken
+from shared.storage.keys import InvalidKey, KeyTaken
 from shared.submission import payload_key
 from shared.trouble import Unavailable
 from shared.wire.message import Message
@@ -70,7 +70,8 @@ class Depot:
         try:
             async with asyncio.timeout(self._patience):
                 await self._contents.store.store(key, content)
-        except KeyTaken as error:
+        except (KeyTaken, InvalidKey) as error:
+            # InvalidKey: its ids are an application's, and are no names of ours.
             log.error("its content rides on in the message", id=message.id, reason=str(error))
             return False
         except (Unavailable, TimeoutError) as error:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import errors
 
-from shared.storage.completion import Complete, settle_submissions
+from shared.storage.completion import Complete, render_array, settle_submissions
 from shared.storage.database import Connection, DatabaseSettings, connect, translating
 from shared.storage.progress import note_break
 from shared.trouble import Unavailable
@@ -200,9 +200,9 @@ _KEEP = """
 
 _FINAL_WITH_ATTEMPTS = """
     SELECT s.id FROM message_status s
-    WHERE s.id = ANY (%(ids)s) AND EXISTS (SELECT FROM delivery_attempts d WHERE d.id = s.id)
-    ORDER BY s.id FOR UPDATE
+    WHERE s.id = ANY (%(ids)s::text[]) AND EXISTS (SELECT FROM delivery_attempts d WHERE d.id = s.id)
 """
+_LOCK_FINAL = "SELECT FROM message_status WHERE id = ANY (%(ids)s) ORDER BY id FOR UPDATE"
 
 _MOVE_ATTEMPTS = """
     WITH moved AS (
@@ -280,10 +280,10 @@ class RecordTables:
         async with self._using() as connection:
             for attempt in range(1, _TRIES + 1):
                 try:
-                    async with connection.transaction():
-                        cursor = await connection.execute(_FINAL_WITH_ATTEMPTS, {"ids": list(ids)})
-                        final = [row[0] for row in await cursor.fetchall()]
-                        if final:
+                    cursor = await connection.execute(_FINAL_WITH_ATTEMPTS, {"ids": render_array(ids)})
+                    if final := [row[0] for row in await cursor.fetchall()]:
+                        async with connection.transaction():
+                            await connection.execute(_LOCK_FINAL, {"ids": final})
                             await connection.execute(_MOVE_ATTEMPTS, {"ids": final, "now": now})
                     return await settle_submissions(connection, transactions)
                 except _AGAIN:

@@ -163,7 +163,7 @@ class Register(Followed, Generic[V]):
             return await cursor.fetchall()
 
     def _show(self) -> None:
-        self.fresh.set(1)
+        self.tell_fresh(True)
         self.count.set(len(self._items or ()))
 
     async def _keep(self) -> None:

@@ -1,16 +1,15 @@
 """The message store in a bucket of any S3, by the ``minio`` client.
 
 The client blocks, so it runs in threads of the store's own, with time limits of ours: its defaults hold a thread for 30 minutes, and
-a server that sends a byte now and then holds it for ever. Uploads carry their MD5: what is changed on the way is refused, not kept.
+a server that sends a byte now and then holds it for ever. So every operation has a deadline, at which its connection is shut down
+under it. Uploads carry their MD5: what is changed on the way is refused, not kept.
 """
 
 import asyncio
 import hashlib
 import io
-import os
 import re
 import tempfile
-import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar, cast
 from xml.etree.ElementTree import ParseError
 
+from shared.storage.errand import Errand
 from shared.storage.file_upload import FileUpload
 from shared.storage.keys import InvalidKey, check_key, list_batches
 from shared.storage.payloads import MissingPayload, to_trouble
@@ -37,12 +37,13 @@ T = TypeVar("T")
 
 THREADS = 8
 """Requests at once; also the number of connections kept."""
-CONNECT_TIMEOUT = timedelta(seconds=5)
 READ_TIMEOUT = timedelta(seconds=20)
 """How long the peer may be silent within an answer."""
 PATIENCE = timedelta(seconds=60)
 """How long one operation may take, retries included, before the store counts as out of reach."""
-RETRIES = 2
+SIGNED_FOR = timedelta(minutes=15)
+"""How long the signature of an upload is good, by the server's clock: as the signatures of all other requests are. So far our clock
+may be behind."""
 PREFIX = "v1/"
 """Where the keys that we make begin; nothing else is ever listed."""
 _PIECE = 64 * 1024
@@ -130,13 +131,15 @@ class S3Store:
         await self._threads.close()
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
-        """``work`` in a thread of the store; every failure but a missing object becomes Unavailable."""
+        """``work`` in a thread of the store, as long as the store's patience and the caller's last; every failure but a missing object
+        becomes Unavailable."""
         from minio.error import MinioException, S3Error
         from urllib3.exceptions import HTTPError
 
+        errand = Errand()
         try:
             async with asyncio.timeout(self._patience):
-                return await self._threads.run(work, *args)
+                return await self._threads.run(errand.run, work, *args)
         except TimeoutError:
             raise Unavailable(f"{self._where}: no answer within {self._patience:g} s") from None
         except S3Error as error:
@@ -149,6 +152,9 @@ class S3Store:
             raise Unavailable(f"{self._where}: {error}") from error
         except (ParseError, ValueError) as error:
             raise Unavailable(f"{self._where}: the answer is none of S3's: {error}") from error
+        finally:
+            # Nobody waits any more: a thread that is still at it gets free.
+            errand.cut_off()
 
     def _store(self, key: str, content: bytes) -> None:
         # BytesIO hands the same object on, no copy.
@@ -163,11 +169,11 @@ class S3Store:
         there as a whole within the time for connecting."""
         from urllib3.exceptions import HTTPError
 
-        body = _Body(content, time.monotonic() + self._patience)
-        url = self._client.get_presigned_url("PUT", self._bucket, key, expires=PATIENCE)
-        headers = {"Content-Length": str(body.size), "Content-Type": "message/rfc822", "Content-MD5": body.compute_md5()}
+        md5, size = _measure(content)
+        url = self._client.get_presigned_url("PUT", self._bucket, key, expires=SIGNED_FOR)
+        headers = {"Content-Length": str(size), "Content-Type": "message/rfc822", "Content-MD5": md5}
         try:
-            response = self._http.request("PUT", url, body=cast(IO[bytes], body), headers=headers)
+            response = self._http.request("PUT", url, body=cast(IO[bytes], content), headers=headers)
         except HTTPError as error:
             # The text of the error itself would show the URL, which lets in whoever reads it.
             raise Unavailable(f"{self._where}: {getattr(error, 'reason', None) or type(error).__name__}") from None
@@ -178,15 +184,9 @@ class S3Store:
             raise Unavailable(f"{self._where}: the answer is none of S3's, it has no ETag")
 
     def _fetch(self, key: str) -> bytes:
-        ends_at = time.monotonic() + self._patience
         response = self._client.get_object(self._bucket, key)
-        pieces = []
         try:
-            # By what one look at the socket brings: the time limit of a read begins anew with every octet.
-            while piece := response.read1(_PIECE):
-                pieces.append(piece)
-                _check_time(ends_at)
-            return b"".join(pieces)
+            return response.read()
         finally:
             response.close()
             response.release_conn()
@@ -213,60 +213,26 @@ class S3Store:
                     yield check_key(item.object_name)
 
 
-class _Body:
-    """What is sent, in pieces, as long as there is time."""
-
-    def __init__(self, content: io.BytesIO | FileIO, ends_at: float) -> None:
-        self._content = content
-        self._ends_at = ends_at
-        self.size = content.seek(0, os.SEEK_END)
-        content.seek(0)
-
-    def compute_md5(self) -> str:
-        """As the header Content-MD5 tells it (RFC 1864)."""
-        digest = hashlib.md5(usedforsecurity=False)
-        while piece := self._content.read(_PIECE):
-            digest.update(piece)
-        self._content.seek(0)
-        return b64encode(digest.digest()).decode("ascii")
-
-    def read(self, size: int) -> bytes:
-        """The next piece. Raises TimeoutError."""
-        _check_time(self._ends_at)
-        return self._content.read(size) or b""
-
-    def tell(self) -> int:
-        """Where the next piece begins."""
-        return self._content.tell()
-
-    def seek(self, position: int) -> int:
-        """For another try."""
-        return self._content.seek(position)
-
-
-def _check_time(ends_at: float) -> None:
-    if time.monotonic() > ends_at:
-        raise TimeoutError("too slow")
+def _measure(content: io.BytesIO | FileIO) -> tuple[str, int]:
+    """Its checksum as the header Content-MD5 tells it (RFC 1864), and its octets."""
+    content.seek(0)
+    digest = hashlib.md5(usedforsecurity=False)
+    while piece := content.read(_PIECE):
+        digest.update(piece)
+    size = content.tell()
+    content.seek(0)
+    return b64encode(digest.digest()).decode("ascii"), size
 
 
 def _connect(bucket: Bucket, threads: int, read_timeout: timedelta) -> "tuple[PoolManager, Minio]":
     # Imported here: a process with a folder for its store need not pay 15 MB for a client.
-    import certifi
-    import urllib3
     from minio import Minio
     from minio.helpers import check_bucket_name
 
+    from shared.storage.s3_http import open_pool
+
     check_bucket_name(bucket.name)
-    pool = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT.total_seconds(), read=read_timeout.total_seconds()),
-        # The server's Retry-After is not obeyed: it could hold a thread for an hour.
-        retries=urllib3.Retry(
-            total=RETRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504], respect_retry_after_header=False
-        ),
-        maxsize=threads,
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=certifi.where(),
-    )
+    pool = open_pool(threads, read_timeout)
     client = Minio(
         bucket.hostname,
         access_key=bucket.access_key or None,

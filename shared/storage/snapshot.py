@@ -46,6 +46,13 @@ class Followed(ABC):
     """Also the channel on which its changes are notified."""
     fresh: Gauge
     """Shows 1 while they follow Postgres."""
+    is_fresh = False
+    """Do they follow Postgres, as far as can be told?"""
+
+    def tell_fresh(self, is_fresh: bool) -> None:
+        """Note that they follow Postgres, or that the last snapshot is used."""
+        self.is_fresh = is_fresh
+        self.fresh.set(is_fresh)
 
     @property
     @abstractmethod
@@ -117,10 +124,10 @@ class Snapshot(Followed, Generic[T]):
             items = self.parse(rows)
         except ValueError as error:
             # Without the one that cannot be read, mail would go another way than somebody asked for.
-            self.fresh.set(0)
+            self.tell_fresh(False)
             log.error("one of them cannot be read: going on with the last snapshot", what=self.what, reason=str(error))
             return
-        self.fresh.set(1)
+        self.tell_fresh(True)
         if items == self._items:
             return
         self._items = items
@@ -177,7 +184,7 @@ class Follower:
                 await self._follow_once()
             except (Unavailable, OSError) as error:
                 for one in self._followed:
-                    one.fresh.set(0)
+                    one.tell_fresh(False)
                 log.warning("going on with the last snapshot", what=self._what, reason=str(error))
             await asyncio.sleep(RETRY_PAUSE)
 
@@ -217,7 +224,7 @@ class Follower:
             try:
                 await one.update(connection, names)
             except NOT_MIGRATED as error:
-                one.fresh.set(0)
+                one.tell_fresh(False)
                 reason = f"Postgres: {str(error).splitlines()[0]} (has `mailwarren migrate` been run?)"
                 log.warning("going on with the last snapshot", what=one.what, reason=reason)
                 missing.append(one)

@@ -30,7 +30,8 @@ class Publication:
     otherwise: str | None = None
     """Routing key to use when nothing is bound to ``key``."""
     is_optional: bool = False
-    """A copy for an application: dropped, with a warning, when nothing is bound to its key. Never for mail or records."""
+    """A copy for somebody who may not be there: dropped, with a warning now and then, when nothing is bound to its key. Never for mail
+    or records."""
     is_ours: bool = True
     """Published with our app-id. False only for a foreign message that is handed back unchanged: a hold or a park must not make it one
     of ours, whose id and attempts are believed."""

@@ -96,7 +96,9 @@ def _check_accepting(result: AcceptResult) -> Iterator[Bar]:
 def _check_recording(results: Sequence[RecordingResult]) -> Iterator[Bar]:
     for one in results:
         what = f"({RECORDING}) {one.results:,} results, {RECORDED_KINDS[one.kind]}"
-        yield Bar(f"{what}: recorded/s", f"≥ {_RECORDED:,}", f"{one.rate:,.0f}", one.rate >= _RECORDED)
+        # An acceptance before each of them is a second record.
+        least = _RECORDED if one.kind == "alone" else _RECORDED / 2
+        yield Bar(f"{what}: results/s", f"≥ {least:,.0f}", f"{one.rate:,.0f}", one.rate >= least)
         ratio = one.last / one.first if one.first else 0.0
         yield Bar(
             f"{what}: rate of the last tenth over the first", f"≥ {_LAST_OVER_FIRST}", f"{ratio:.2f}", ratio >= _LAST_OVER_FIRST

@@ -4,7 +4,7 @@
 
 For every 20 mails one message with the list of what was accepted, and for each mail, ``LAG`` mails later, its final result of about
 1.2 KB: half of them were relayed from elsewhere at the first attempt, half came by our API; one in ten failed. ``--payloads`` names a
-payload in the message store for each mail.
+payload in the message store for each mail. ``--alone``: results only, of mail that applications published to ``outbox``.
 
 Prints what ``tests.bench.publisher`` prints.
 """
@@ -37,16 +37,17 @@ def name_payload(domain: str, number: int) -> str:
     return f"{_FOLDER}/{_name_mail(domain, number)}"
 
 
-def count_messages(results: int) -> int:
+def count_messages(results: int, *, is_alone: bool = False) -> int:
     """How many messages ``results`` come to."""
-    return results + -(-results // MOST_RECORDS)
+    return results if is_alone else results + -(-results // MOST_RECORDS)
 
 
 class Records:
     """The messages of one run, by number."""
 
-    def __init__(self, results: int, domain: str, *, has_payloads: bool = False) -> None:
-        """``results``: a multiple of 20."""
+    def __init__(self, results: int, domain: str, *, has_payloads: bool = False, is_alone: bool = False) -> None:
+        """``results``: a multiple of 20. ``is_alone``: nothing was accepted by an inbox."""
+        self._is_alone = is_alone
         self._blocks = results // MOST_RECORDS
         self._lag = min(LAG // MOST_RECORDS, self._blocks)
         accepted = _render_mail(domain, has_payload=has_payloads)
@@ -57,6 +58,8 @@ class Records:
 
     def render(self, number: int) -> bytes:
         """All frames of message ``number``, from 1."""
+        if self._is_alone:
+            return self._render_result(number - 1)
         index, per = number - 1, MOST_RECORDS + 1
         if index < self._lag:
             return self._render_accepted(index)
@@ -157,12 +160,14 @@ def main() -> None:
     parser.add_argument("--results", type=int, required=True, help=f"a multiple of {MOST_RECORDS}")
     parser.add_argument("--domain", required=True)
     parser.add_argument("--payloads", action="store_true")
+    parser.add_argument("--alone", action="store_true")
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends us
-    records = Records(given.results, given.domain, has_payloads=given.payloads)
+    records = Records(given.results, given.domain, has_payloads=given.payloads, is_alone=given.alone)
+    messages = count_messages(given.results, is_alone=given.alone)
     with AmqpClient(given.url, "bench publishes records") as client:
         began, used = time.time(), time.process_time()
-        refused = publish(client, records.render, count_messages(given.results), WINDOW)
+        refused = publish(client, records.render, messages, WINDOW)
         told = {"began": began, "ended": time.time(), "cpu": time.process_time() - used, "refused": refused}
         print(json.dumps(told))
 

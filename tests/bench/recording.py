@@ -29,10 +29,11 @@ _ROWS = 'recorder_rows_total{table="message_status"}'
 _POLL = 0.1
 _TELL = 5.0
 KINDS = {
-    "inline": "the content rode in the message",
-    "payloads": "a payload in the message store for each",
+    "alone": "results of mail that applications published",
+    "inline": "acceptances and results",
+    "payloads": "acceptances and results, a payload in the message store for each",
 }
-_RESULTS = {"inline": 200_000, "payloads": 50_000}
+_RESULTS = {"alone": 200_000, "inline": 200_000, "payloads": 50_000}
 _QUICK = 5
 PAYLOAD = 5000
 """Octets."""
@@ -104,6 +105,8 @@ class Course:
         """Publish all records, and put the payloads into the store. Raises LoadFailed."""
         argv = [sys.executable, "-m", "tests.bench.record_load", self._stack.env["RABBITMQ_ADDRESS"]]
         argv += ["--results", str(self._results), "--domain", self._domain]
+        if self._kind == "alone":
+            argv.append("--alone")
         if self._kind == "payloads":
             argv.append("--payloads")
             self._put_payloads()

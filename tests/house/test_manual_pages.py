@@ -13,6 +13,7 @@ from shared.amqp.topology.default import (
     DEAD,
     MAIN,
     OPTIONAL_READERS,
+    OPTIONAL_WAITS,
     READERS,
     WAITS,
     find_default_topology,
@@ -79,7 +80,7 @@ def test_what_is_consumed_is_a_queue(folder: str) -> None:
 def test_what_is_published_leads_into_a_queue(folder: str) -> None:
     topology = read_whole_topology()
     for name in read_names(folder, "Publishes"):
-        if name == "wait.*" or name in WAITS:
+        if name in ("wait.*", "webhook.wait.*") or name in WAITS:
             continue
         assert find_queues(topology.exchanges, topology.bindings, MAIN, name), name
 
@@ -96,11 +97,13 @@ def test_every_queue_has_a_reader() -> None:
 
 def test_the_optional_part_binds_its_own_queues_only() -> None:
     optional = parse_topology((ROOT / "topology-webhook.json").read_text())
-    assert {queue.name for queue in optional.queues} == set(OPTIONAL_READERS)
-    assert {binding.destination for binding in optional.bindings} == set(OPTIONAL_READERS)
-    records, batches = optional.queues
+    names = {*OPTIONAL_READERS, *OPTIONAL_WAITS}
+    assert {queue.name for queue in optional.queues} == names
+    assert {binding.destination for binding in optional.bindings} == names
+    records, batches = optional.queues[:2]
     # Copies of records: when nobody reads them the oldest go, and mail is not stopped by a full disk.
-    assert (records.arguments["x-overflow"], records.arguments["x-max-length"]) == ("drop-head", 1_000_000)
+    assert (records.arguments["x-overflow"], records.arguments["x-max-length"]) == ("drop-head", 100_000)
+    assert records.arguments["x-max-length-bytes"] == 256 * 1024 * 1024
     assert (batches.arguments["x-delivery-limit"], batches.arguments["x-dead-letter-routing-key"]) == (20, DEAD)
 
 

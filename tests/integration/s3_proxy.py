@@ -31,6 +31,10 @@ class Fault:
     """So many requests, then no longer; -1: for ever."""
     rate: int = 0
     """Octets per second of what comes back, the head aside; 0 = at once."""
+    slows_head: bool = False
+    """The head comes at that rate, too."""
+    takes: int = 0
+    """Octets per second of what is sent; 0 = at once."""
     flips_answer: bool = False
     """The last octet of every answer's body is another one."""
     flips_request: bool = False
@@ -56,6 +60,8 @@ class S3Proxy:
         """How many came so far."""
         self.stalled = 0
         """How many answers have stalled or begun to trickle."""
+        self.under_way = 0
+        """How many answers are trickling now."""
         self.healed = threading.Event()
 
     @property
@@ -107,6 +113,10 @@ class S3Proxy:
     def forward(self, client: socket.socket) -> None:
         """One request and its answer."""
         healed = self.healed
+        if self.fault is not None and self.fault.takes:
+            while client.recv(self.fault.takes) and not healed.wait(1):
+                pass
+            return
         head, body = _read_message(client)
         if not head:
             return
@@ -120,19 +130,30 @@ class S3Proxy:
         with socket.create_connection(self._target, 30) as server:
             server.sendall(head[:-2] + b"Connection: close\r\n\r\n" + body)
             answer = b"".join(iter(lambda: server.recv(65536), b""))
+        self._give(client, answer, fault, healed)
+
+    def _give(self, client: socket.socket, answer: bytes, fault: Fault, healed: threading.Event) -> None:
         head, _, body = answer.partition(b"\r\n\r\n")
-        client.sendall(head + b"\r\nConnection: close\r\n\r\n")
         if fault.flips_answer:
             body = _flip(body)
+        head += b"\r\nConnection: close\r\n\r\n"
+        if fault.slows_head:
+            head, body = b"", head + body
+        client.sendall(head)
         if fault.stalls:
             self.stalled += 1
             healed.wait(120)
         elif fault.rate and body:
             self.stalled += 1
-            for start in range(0, len(body), fault.rate):
-                client.sendall(body[start : start + fault.rate])
-                if healed.wait(1):
-                    return
+            self.under_way += 1
+            piece = max(1, fault.rate // 10)
+            try:
+                for start in range(0, len(body), piece):
+                    client.sendall(body[start : start + piece])
+                    if healed.wait(piece / fault.rate):
+                        return
+            finally:
+                self.under_way -= 1
         else:
             client.sendall(body if fault.keeps < 0 else body[: fault.keeps])
 

@@ -17,14 +17,17 @@ from services.archiver.metrics import OVERDUE, OVERDUE_SECONDS
 from services.archiver.overdue import tell_overdue
 from services.archiver.settings import ServiceSettings
 from services.result_recorder.recorder import Recorder
+from shared.delivery.stops import NO_STOPS
 from shared.storage.database import Database
 from shared.storage.progress import fetch_progress, note_progress
 from shared.storage.records import RecordTables
 from shared.trouble import Unavailable
+from shared.wire.times import render_time
 from tests.integration.archive_bench import DAY, NOW, Bench, open_bench
 from tests.stack import Stack
-from tests.support.record_frames import accepted, make_mail, refused, retry, success
+from tests.support.record_frames import accepted, make_frame, make_mail, refused, retry, success
 from tests.support.waiting import wait_until
+from tests.unit.shared.amqp.test_delivering import deliver
 
 
 @pytest.fixture
@@ -142,6 +145,34 @@ async def test_a_payload_that_a_mail_names_is_never_swept(bench: Bench) -> None:
     assert (report.swept, report.not_swept) == (1, "")
     assert [name for name, mail in mails.items() if not await bench.has_payload(mail["key"])] == ["orphan"]
     assert await bench.has_payload(other["key"])
+
+
+async def test_payloads_of_mail_that_waits_for_its_first_attempt_are_never_swept(bench: Bench, tmp_path: Path) -> None:
+    """All that tells of them is what their sender publishes: the record of their inbox is lost.
+
+    Two contents under one transaction, each stored by a sender: the row of their submission names only the first.
+    """
+    seen, far = render_time(datetime.now(UTC)), {"time": "2099-01-01 00:00:00"}
+    mails = [make_mail(transaction="t-1", recipients_total=2, seen=seen, nextattempt=far) for _ in range(2)]
+    frames = []
+    for mail in mails:
+        mail["key"] = f"v1/2026/11/10/{mail['id']}"
+        await _store_old(bench, mail["key"])
+        _, told = (await deliver(tmp_path / "journal", make_frame(mail, None), NO_STOPS)).publications
+        frames.append(make_frame(told.body, str((told.headers or {})["event"])))
+    orphan = await _store_orphan(bench)
+    tables = RecordTables(bench.settings)
+    recorder = Recorder(tables, bench.store)
+    assert await recorder.handle_batch(frames) == {}
+    # As often as they wait, the record is repeated, and changes nothing.
+    before = bench.rows("SELECT *, xmin::text FROM messages")
+    assert (len(before), len(before[0]["recipients"])) == (1, 2)
+    assert await recorder.handle_batch(frames) == {}
+    assert bench.rows("SELECT *, xmin::text FROM messages") == before
+    await bench.keep_up(since=NOW - 30 * DAY)
+    assert (await bench.archive()).swept == 1
+    assert [await bench.has_payload(key) for key in (mails[0]["key"], mails[1]["key"], orphan)] == [True, True, False]
+    await tables.close()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from shared.storage.documents import store_documents
 from shared.storage.records import RecordTables
 from shared.storage.status import find_message
 from tests.integration.archive_bench import DAY, NOW, Bench, open_bench
-from tests.support.record_frames import failure, make_mail, refused, success
+from tests.support.record_frames import accepted, failure, make_mail, refused, success
 
 ENDED, GOES_ON = "2026-11-23 12:00:00", "2026-11-23 12:00:01"
 
@@ -190,6 +190,26 @@ async def test_a_result_that_comes_after_archiving(bench: Bench) -> None:
     assert await show() == [("delivered", True)]
     statuses = bench.rows("SELECT status FROM message_status_archive ORDER BY archived_at")
     assert [row["status"] for row in statuses] == ["failed", "delivered"]
+
+
+async def test_a_verdict_stays_while_another_recipient_is_under_way(bench: Bench) -> None:
+    tables = RecordTables(bench.settings)
+    recorder = Recorder(tables, bench.store)
+    first, second = (make_mail(transaction="t-2", recipients_total=2) for _ in range(2))
+    alone = make_mail()
+    await recorder.handle_batch([accepted(first), accepted(second), success(first), success(alone)])
+    bench.rows("UPDATE message_status SET updated_at = %s", NOW - 2 * 3600)
+    for dry_run in (True, False):
+        assert (await bench.archive(wait_before_archive="1h", dry_run=dry_run)).moved == 1
+    assert [row["id"] for row in bench.rows("SELECT id FROM message_status")] == [first["id"]]
+    # Nobody is late.
+    assert await tell_late(bench.database, timedelta(hours=1), now=NOW) == 0
+    await recorder.handle_batch([failure(second, refused(1))])
+    assert bench.rows("SELECT transaction FROM messages") == []
+    bench.rows("UPDATE message_status SET updated_at = %s", NOW - 2 * 3600)
+    assert await tell_late(bench.database, timedelta(hours=1), now=NOW) == 3600
+    assert (await bench.archive(wait_before_archive="1h")).moved == 2
+    await tables.close()
 
 
 async def test_late_archiving_is_told(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """The schema grows before it shrinks: the release before works with this schema, and this release with the schema before."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.bench.searching_rows import upgrade_to
 from tests.integration import previous_statements as previous
 from tests.integration.test_counters import NOW
 from tests.support.record_frames import SEEN_UNIX, accepted, make_mail, make_result, refused, retry, success
+from tests.support.waiting import until
 
 PREVIOUS = "0003"
 
@@ -94,3 +96,17 @@ def test_the_release_before_works_with_this_schema(database: str) -> None:
         moved = connection.execute(previous.MOVE_TO_ARCHIVE, {"before": SEEN_UNIX + 1, "most": 10, "now": SEEN_UNIX + 1})
         assert moved.rowcount == 2
         assert connection.execute("SELECT sum(count) FROM message_counts WHERE level = 'total'").fetchone() == (2,)
+
+
+async def test_a_recorder_at_work_and_the_migration_wait_for_each_other_in_one_order(empty_database: str) -> None:
+    upgrade_to(empty_database, PREVIOUS)
+    with psycopg.connect(empty_database) as recorder, psycopg.connect(empty_database, autocommit=True) as observer:
+        recorder.execute("LOCK TABLE messages IN ROW EXCLUSIVE MODE")
+        migrating = asyncio.ensure_future(asyncio.to_thread(migrate, empty_database))
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        await until(lambda: observer.execute(waits).fetchone() != (0,), within=20)
+        # What a recorder writes next.
+        recorder.execute("LOCK TABLE delivery_attempts, message_status IN ROW EXCLUSIVE MODE")
+        recorder.commit()
+        await migrating
+        assert observer.execute("SELECT count(*) FROM message_counts").fetchone() == (0,)

@@ -15,6 +15,7 @@ from shared.trouble import Unavailable
 from shared.wire.result import Result, State
 from tests.integration.s3_proxy import Fault, S3Proxy
 from tests.integration.swift import ACCESS_KEY, REGION, SECRET_KEY, Swift
+from tests.support.waiting import until
 from tests.unit.shared.delivery.messages import make_message
 
 KEY = "v1/2026/11/23/5b0f6a3e-9f0e-4a52-9a6b-0f5f7f1c2d3e"
@@ -87,6 +88,54 @@ async def test_slow_answers_end_in_time_and_leave_no_thread_behind(store: S3Stor
     assert [type(error) for error in ended] == [Unavailable] * 8
     # Both threads were at it: had they stayed with the slow answers, this would find none.
     assert await store.fetch(KEY) == CONTENT
+
+
+async def test_no_answer_holds_a_thread_however_slowly_it_comes(proxy: S3Proxy, swift: Swift) -> None:
+    bucket = Bucket("payloads", proxy.address, ACCESS_KEY, SECRET_KEY, REGION, secure=False)
+    store = S3Store(bucket, threads=6, patience=timedelta(seconds=2))
+    await store.store(KEY, CONTENT)
+    upload = store.begin()
+    upload.write(CONTENT)
+    proxy.fault = Fault(rate=10, slows_head=True)
+    operations = (
+        store.fetch(KEY), store.store(OTHER, CONTENT), upload.commit(OTHER), store.delete(OTHER), store.delete_many([OTHER]),
+        list_keys(store),
+    )  # fmt: skip
+    ended = await asyncio.gather(*operations, return_exceptions=True)
+    assert [type(error) for error in ended] == [Unavailable] * 6
+    await until(lambda: proxy.stalled == 6)
+    # Listing and a removal of many may have their head at once.
+    proxy.fault = Fault(rate=10)
+    listed, removed = await asyncio.gather(list_keys(store), store.delete_many([OTHER]), return_exceptions=True)
+    assert isinstance(listed, Unavailable)
+    assert isinstance(removed, Unavailable)
+    proxy.fault = None
+    # The answers would go on for a minute: it is this side that has hung up.
+    await until(lambda: proxy.under_way == 0, within=8)
+    assert await asyncio.gather(*(store.fetch(KEY) for _ in range(6))) == [CONTENT] * 6
+    await store.close()
+
+
+async def test_a_server_that_takes_an_upload_slowly_is_not_waited_for(store: S3Store, proxy: S3Proxy) -> None:
+    large = bytes(16 * 1024 * 1024)
+    proxy.suffer(Fault(takes=1000))
+    ended = await asyncio.gather(*(store.store(OTHER, large) for _ in range(4)), return_exceptions=True)
+    assert [type(error) for error in ended] == [Unavailable] * 4
+    proxy.fault = None
+    assert await asyncio.gather(*(store.fetch(KEY) for _ in range(2))) == [CONTENT] * 2
+    with pytest.raises(MissingPayload):
+        await store.fetch(OTHER)
+
+
+async def test_a_clock_that_is_behind_for_minutes_stops_nothing(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    behind = datetime.now(UTC) - timedelta(minutes=10)
+    monkeypatch.setattr("minio.time.utcnow", lambda: behind)
+    upload = store.begin()
+    upload.write(CONTENT)
+    await upload.commit(OTHER)
+    await store.store(KEY, CONTENT)
+    assert await store.fetch(OTHER) == CONTENT
+    await store.delete(OTHER)
 
 
 async def test_what_ends_too_early_is_no_content(store: S3Store, proxy: S3Proxy) -> None:

@@ -4,62 +4,21 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.rows import dict_row
 
 from services.result_recorder.parsing import MOST_RECORDS
 from services.result_recorder.recorder import Recorder
-from shared.amqp.consumer import Frame
+from shared.storage.completion import render_array
 from shared.storage.database import DatabaseSettings
 from shared.storage.directory import DirectoryStore
-from shared.storage.payloads import MissingPayload
 from shared.storage.records import RecordTables
 from shared.trouble import Unavailable
+from tests.integration.recorder_bench import Bench, cleaning
 from tests.support.record_frames import accepted, failure, make_frame, make_mail, make_result, refused, retry, success
-
-
-@dataclass
-class Bench:
-    """A recorder, its database and its store."""
-
-    recorder: Recorder
-    tables: RecordTables
-    store: DirectoryStore
-    database: str
-
-    async def record(self, *frames: Frame) -> dict[int, str]:
-        return await self.record_with(self.recorder, *frames)
-
-    async def record_with(self, recorder: Recorder, *frames: Frame) -> dict[int, str]:
-        reasons = dict(await recorder.handle_batch(frames))
-        await recorder.cleaner.finish(timedelta(seconds=20))
-        return reasons
-
-    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        with psycopg.connect(self.database, row_factory=dict_row) as connection:
-            return connection.execute(query.encode(), values).fetchall()
-
-    def count(self, table: str) -> int:
-        statement = sql.SQL("SELECT count(*) AS n FROM {}").format(sql.Identifier(table))
-        return int(self.rows(statement.as_string())[0]["n"])
-
-    async def store_payload(self, mail: dict[str, Any]) -> None:
-        mail["key"] = f"v1/2026/11/23/{mail['transaction']}"
-        await self.store.store(mail["key"], b"content")
-
-    async def has_payload(self, mail: dict[str, Any]) -> bool:
-        try:
-            return bool(await self.store.fetch(mail["key"]))
-        except MissingPayload:
-            return False
 
 
 @pytest.fixture
@@ -70,18 +29,6 @@ async def bench(database: str, tmp_path: Path) -> AsyncIterator[Bench]:
         yield Bench(recorder, tables, store, database)
     await tables.close()
     await store.close()
-
-
-@asynccontextmanager
-async def cleaning(recorder: Recorder) -> AsyncIterator[Recorder]:
-    """The recorder, with what cleans up after it, as in the process."""
-    task = asyncio.ensure_future(recorder.cleaner.run())
-    try:
-        yield recorder
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        await recorder.cleaner.close()
 
 
 async def test_life_of_a_mail(bench: Bench) -> None:
@@ -311,6 +258,33 @@ async def test_data_that_postgres_refuses_park_only_their_record(bench: Bench) -
     assert set(reasons) == {7, 8, 15}
     assert all("check constraint" in reason for reason in reasons.values())
     assert bench.count("message_status") == 17
+
+
+async def test_text_too_long_for_an_index_costs_no_record(bench: Bench) -> None:
+    words = "".join(chr(0x20000 + number * 37 % 40000) for number in range(1000))
+    mail = make_mail(recipient=f"{words}@{words[:400]}", envelope=words)
+    assert await bench.record(accepted(mail), failure(mail, refused())) == {}
+    assert bench.count("message_status") == 1
+
+
+async def test_what_is_final_in_the_batch_of_its_acceptance_is_never_under_way(bench: Bench) -> None:
+    alone, with_payload, one_of_two = make_mail(), make_mail(), make_mail(recipients_total=2)
+    await bench.store_payload(with_payload)
+    mails = (alone, with_payload, one_of_two)
+    await bench.record(*map(accepted, mails), *map(success, mails))
+    assert [row["transaction"] for row in bench.rows("SELECT transaction FROM messages")] == [one_of_two["transaction"]]
+    assert not await bench.has_payload(with_payload)
+    # Once more, and late: as before.
+    await bench.record(accepted(alone))
+    await bench.record(success(alone))
+    assert bench.count("messages") == 1
+    assert bench.count("message_status") == 3
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["a", "b,c", "{}", " d "], ['"', "\\", 'x\\"y', "NULL", "null"], ["\U0001f600"]])
+def test_an_array_is_read_as_it_was_written(database: str, texts: list[str]) -> None:
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT %s::text[]", [render_array(texts)]).fetchone() == (texts,)
 
 
 async def test_of_a_list_of_records_all_but_the_bad_ones_are_recorded(bench: Bench) -> None:

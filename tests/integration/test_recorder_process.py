@@ -16,13 +16,16 @@ import pytest
 from shared.amqp.consumer import Frame
 from shared.wire.message import APP_ID
 from tests.stack import Stack
+from tests.support.queues import Queues
 from tests.support.record_frames import accepted, failure, make_frame, make_mail, make_result, refused, retry, success
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with Stack({"HOLD_TIME": "1", "DB_STATEMENT_TIMEOUT": "5", "DB_CONNECT_TIMEOUT": "2"}, services=()) as running:
+    # The copies lead nowhere until one test declares their queue: that is no trouble for the others.
+    settings = {"HOLD_TIME": "1", "DB_STATEMENT_TIMEOUT": "5", "DB_CONNECT_TIMEOUT": "2", "RABBITMQ_WEBHOOK": "webhook"}
+    with Stack(settings, services=()) as running:
         running.start("result-recorder")
         yield running
 
@@ -129,6 +132,21 @@ def test_postgres_frozen_or_read_only_costs_nothing(stack: Stack, trouble: str) 
     _until_nothing_is_left(stack)
     wait_until(lambda: _lag(stack) == 0, 60, what="the lag to be 0 again")
     assert take_parked(stack) == []
+
+
+def test_what_is_recorded_is_copied_for_webhook(stack: Stack) -> None:
+    stack.declare_topology(stack.env["RABBITMQ_ADDRESS"], "topology-webhook.json")
+    mails = [make_mail() for _ in range(20)]
+    publish(stack, map(success, mails))
+    publish(stack, [make_frame(b"not json", "failure")])
+    wait_until(lambda: take_parked(stack), 20)
+    queues = Queues(stack.env["RABBITMQ_ADDRESS"])
+    wait_until(lambda: queues.count("webhook") == len(mails), 20)
+    taken = queues.take("webhook")
+    assert sorted(got.document["id"] for got in taken) == sorted(mail["id"] for mail in mails)
+    assert {(got.headers["event"], got.app_id) for got in taken} == {("success", APP_ID)}
+    # The copy is that of a row: who hears of a mail finds it.
+    assert count(stack, [got.document["id"] for got in taken]) == 20
 
 
 def test_an_idle_recorder_is_small(stack: Stack) -> None:

@@ -70,7 +70,7 @@ async def test_the_connection_is_cut_during_commit(recorder: Recorder, proxy: Co
     """Before: Postgres never hears it. After: all is committed, and nobody is told."""
     mails = [make_mail() for _ in range(20)]
     frames = [*map(accepted, mails), *(success(mail, refused(1), make_result(2)) for mail in mails[:10])]
-    proxy.cut = side
+    proxy.cut_at = side
     with pytest.raises(Unavailable):
         await recorder.handle_batch(frames)
     assert proxy.cuts == 1
@@ -85,7 +85,7 @@ async def test_the_second_commit_is_cut(recorder: Recorder, proxy: CommitCutter,
     mail = make_mail()
     await recorder.handle_batch([retry(mail, refused(1))])
     frames = [success(mail, make_result(2))]
-    proxy.cut = "after"
+    proxy.cut_at = "after"
     with pytest.raises(Unavailable):
         await recorder.handle_batch(frames)
     assert counts(database) == (1, 1, 1)

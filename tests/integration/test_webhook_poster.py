@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.webhook.batch import BATCH, Batch
+from services.webhook.batch import BATCH, Batch, parse_batch
 from services.webhook.book import Book
 from services.webhook.client import Client
 from services.webhook.handler import Poster
@@ -31,6 +31,7 @@ class Desk:
     poster: Poster
     receiver: Receiver
     endpoints: dict[str, Endpoint]
+    is_stale: bool = False
 
 
 @asynccontextmanager
@@ -49,7 +50,9 @@ async def opened(modes: Mapping[str, str], **settings: Any) -> AsyncIterator[Des
             name: parse_endpoint({"name": name, "url": f"{receiver.url}/{name}", "secret": make_secret()}) for name in modes
         }
         book = Book(database, patience=made.webhook_disable_after)
-        yield Desk(Poster(made, lambda: endpoints, Client(made), book), receiver, endpoints)
+        poster = Poster(made, lambda: endpoints, Client(made), book, knows=lambda moment: not desk.is_stale)
+        desk = Desk(poster, receiver, endpoints)
+        yield desk
     await database.close()
 
 
@@ -63,7 +66,11 @@ async def test_one_that_is_slow_has_its_share_of_what_is_in_hand() -> None:
         tasks = [asyncio.ensure_future(desk.poster.handle(frame("slow", number))) for number in range(8)]
         await until(lambda: len(desk.receiver.at("/slow")) == 2 and sum(task.done() for task in tasks) == 4)
         # Those beyond its share are in a wait queue by now, and another endpoint is served at once.
-        assert {task.result().publications[0].exchange for task in tasks if task.done()} == {"wait.5s"}
+        assert {task.result().publications[0].exchange for task in tasks if task.done()} == {"webhook.wait.5s"}
+        # One that was turned away again and again waits for long, and says so itself: no process needs to remember it.
+        [again] = (await desk.poster.handle(frame("slow", 8, bounces=8))).publications
+        assert again.exchange == "webhook.wait.5m"
+        assert parse_batch(make_frame(again.body, BATCH)).bounces == 9
         assert (await desk.poster.handle(frame("good"))).publications == ()
         assert len(desk.receiver.at("/slow")) == 2
         for task in tasks:
@@ -76,8 +83,7 @@ async def test_one_that_is_down_rests_and_is_tried_again_at_once_when_it_is_enab
         [failed] = (await desk.poster.handle(frame("down"))).publications
         [resting] = (await desk.poster.handle(frame("down", 1))).publications
         assert len(desk.receiver.posts) == 1
-        # 60 s and a jitter of a tenth: either side of the queue for a minute.
-        assert {failed.exchange, resting.exchange} <= {"wait.30s", "wait.1m"}
+        assert {failed.exchange, resting.exchange} <= {"webhook.wait.30s"}
         desk.endpoints["down"] = replace(desk.endpoints["down"], failing_since=NOW)
         await desk.poster.handle(frame("down", 2))
         assert len(desk.receiver.posts) == 1
@@ -95,8 +101,7 @@ async def test_what_an_endpoint_asks_for_is_obeyed_within_bounds() -> None:
         for name in desk.endpoints:
             [waiting] = (await desk.poster.handle(frame(name))).publications
             waits[name] = waiting.exchange
-    assert waits["soon"] in ("wait.30s", "wait.1m")
-    assert (waits["later"], waits["never"]) == ("wait.10m", "wait.2h")
+    assert [waits[name] for name in ("soon", "later", "never")] == ["webhook.wait.30s", "webhook.wait.5m", "webhook.wait.30m"]
 
 
 async def test_what_is_not_posted() -> None:
@@ -106,5 +111,21 @@ async def test_what_is_not_posted() -> None:
         for given in (frame("off"), frame("removed"), old):
             assert (await desk.poster.handle(given)).publications == ()
         [early] = (await desk.poster.handle(frame("hook", due=datetime.now(UTC) + timedelta(minutes=3)))).publications
-        assert early.exchange == "wait.1m"
+        assert early.exchange == "webhook.wait.30s"
         assert desk.receiver.posts == []
+
+
+async def test_an_old_list_of_endpoints_is_no_reason_to_drop() -> None:
+    """Another process has made the batch: it may know an endpoint that is new, or enabled again."""
+    async with opened({"hook": "ok", "off": "ok"}) as desk:
+        desk.endpoints["off"] = replace(desk.endpoints["off"], is_enabled=False)
+        desk.is_stale = True
+        for name in ("off", "new"):
+            [waiting] = (await desk.poster.handle(frame(name, bounces=9))).publications
+            assert waiting.exchange == "webhook.wait.5m"
+        assert (await desk.poster.handle(frame("new", created=datetime.now(UTC) - timedelta(days=1)))).publications == ()
+        # Those that are known are posted to as ever.
+        assert (await desk.poster.handle(frame("hook"))).publications == ()
+        assert [post.ids for post in desk.receiver.posts] == [["e0"]]
+        desk.is_stale = False
+        assert (await desk.poster.handle(frame("off"))).publications == ()

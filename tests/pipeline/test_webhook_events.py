@@ -34,6 +34,7 @@ def test_events_through_kills_and_failures(pipeline: Stack, tmp_path: Path, caps
         url = ["--url", f"{receiver.url}/hook", "--event", "delivered", "--event", "failed", "--event", "deferred"]
         assert call(["webhooks", "add", "hook", *url, "--db-uri", pipeline.env["DB_URI"]]) == 0
         pipeline.start("smtp-sender", SMTP_SINK_ADDRESS=sink.addresses[0])
+        pipeline.start("result-recorder", RABBITMQ_WEBHOOK="webhook")
         run = Run(pipeline, Ledger(tmp_path / "sink"))
         settings = {
             "RABBITMQ_ADDRESS": pipeline.env["RABBITMQ_ADDRESS"],
@@ -58,7 +59,9 @@ def test_events_through_kills_and_failures(pipeline: Stack, tmp_path: Path, caps
         queues = Queues(pipeline.env["RABBITMQ_ADDRESS"])
         with ServiceProcess("webhook", settings) as process:
             wait_until(lambda: len(_ends(receiver)) == COUNT, within=60, what=f"{COUNT} ends of mail")
-            wait_until(lambda: not any(queues.count(name) for name in ("webhook", "webhook.batches", "wait.5s")), within=30)
+            wait_until(
+                lambda: not any(queues.count(name) for name in ("webhook", "webhook.batches", "webhook.wait.5s")), within=30
+            )
             process.signal(SIGTERM)
             assert process.wait() == 0
         ends = _ends(receiver)

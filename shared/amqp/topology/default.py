@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shared.amqp.topology.objects import Topology
 from shared.amqp.topology.parse import parse_topology
-from shared.delivery.waiting import WAIT_QUEUES
+from shared.delivery.waiting import WAIT_QUEUES, WEBHOOK_WAIT_QUEUES
 
 MAIN = "mailwarren"
 """Name of the exchange in the file; processes may be told another one (``rabbitmq-exchange``)."""
@@ -27,6 +27,8 @@ DEAD = "dead"
 """Queue of the messages parked for an operator."""
 WAITS = tuple(name for _, name in WAIT_QUEUES)
 """Fanout exchanges, each with a queue of the same name."""
+OPTIONAL_WAITS = tuple(name for _, name in WEBHOOK_WAIT_QUEUES)
+"""The same in topology-webhook.json."""
 
 
 def find_default_topology() -> Path:

@@ -10,7 +10,7 @@ import aiormq
 
 from shared.amqp.settings import BrokerSettings
 from shared.amqp.topology.apply import apply_settings
-from shared.amqp.topology.default import OPTIONAL_READERS, WAITS
+from shared.amqp.topology.default import WAITS
 from shared.amqp.topology.inspect import fetch_objects, find_missing, parse_vhost
 from shared.amqp.topology.objects import Binding, Exchange, Queue, TopologyObject
 from shared.amqp.topology.routing import find_queues
@@ -23,19 +23,22 @@ log = get_logger()
 CURE = "apply topology.json: mailwarren amqpinit URL < topology.json"
 
 
-async def verify(settings: BrokerSettings, connection: aiormq.Connection, queue: str, keys: Sequence[str]) -> None:
+async def verify(
+    settings: BrokerSettings, connection: aiormq.Connection, queue: str, keys: Sequence[str], waits: Sequence[str] = WAITS
+) -> None:
     """Return when all is there that a process needs: the queue it consumes, the exchange and ``keys`` that it publishes to.
 
-    ``queue``: "" for a process that consumes nothing (such a one needs no wait queues either). ``keys``: empty ones are off.
+    ``queue``: "" for a process that consumes nothing (such a one needs no ``waits``, the wait exchanges, either). ``keys``: empty ones
+    are off.
     With ``rabbitmq-declare`` it is declared first. Raises BadSetting, a sentence that names all that is missing, or BrokerLost.
     """
     wanted = [key for key in dict.fromkeys(keys) if key]
     if settings.rabbitmq_declare:
         await apply_settings(settings, connection)
-    missing = await find_missing(connection, _list_needed(settings, queue, wanted))
+    missing = await find_missing(connection, _list_needed(settings, queue, wanted, waits))
     lost = [f"{item} is missing" for item in missing]
     if not missing and settings.rabbitmq_exchange:
-        lost = await find_lost(settings, queue, wanted)
+        lost = await find_lost(settings, queue, wanted, waits)
     if lost:
         raise BadSetting(f"{_join(lost)} at {mask_url(settings.rabbitmq_address)}: {CURE}")
 
@@ -50,19 +53,18 @@ def find_unbound(
     phrases = [
         f"no queue is bound to exchange {exchange!r} with key {key!r}"
         for key in keys
-        # A copy of every record is not the record.
-        if not find_queues(exchanges, bindings, exchange, key) - (OPTIONAL_READERS.keys() - {key})
+        if not find_queues(exchanges, bindings, exchange, key)
     ]
     return phrases + [
         f"no queue is bound to exchange {name!r}" for name in waits if not find_queues(exchanges, bindings, name, "")
     ]
 
 
-def _list_needed(settings: BrokerSettings, queue: str, keys: Sequence[str]) -> list[Exchange | Queue]:
+def _list_needed(settings: BrokerSettings, queue: str, keys: Sequence[str], waits: Sequence[str]) -> list[Exchange | Queue]:
     needed: list[Exchange | Queue] = []
     if queue:
         needed.append(Queue(queue))
-        needed += [Exchange(name, "fanout") for name in WAITS]
+        needed += [Exchange(name, "fanout") for name in waits]
     if settings.rabbitmq_exchange:
         needed.append(Exchange(settings.rabbitmq_exchange, "direct"))
     else:
@@ -71,7 +73,7 @@ def _list_needed(settings: BrokerSettings, queue: str, keys: Sequence[str]) -> l
     return needed
 
 
-async def find_lost(settings: BrokerSettings, queue: str, keys: Sequence[str]) -> list[str]:
+async def find_lost(settings: BrokerSettings, queue: str, keys: Sequence[str], waits: Sequence[str] = WAITS) -> list[str]:
     """A phrase for every binding that a process needs and that is not there; nothing when the management API cannot be asked."""
     if not settings.rabbitmq_api:
         log.info("bindings not verified: rabbitmq-api is not set")
@@ -83,7 +85,7 @@ async def find_lost(settings: BrokerSettings, queue: str, keys: Sequence[str]) -
         # The broker itself works: a management plugin that is down must not keep the mail from leaving.
         log.warning("bindings not verified", reason=str(error))
         return []
-    return find_unbound(objects, settings.rabbitmq_exchange, keys, WAITS if queue else ())
+    return find_unbound(objects, settings.rabbitmq_exchange, keys, waits if queue else ())
 
 
 def _join(phrases: Sequence[str]) -> str:

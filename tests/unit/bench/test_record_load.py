@@ -46,6 +46,14 @@ def test_every_mail_lives_once(results: int) -> None:
     assert seen == ended
 
 
+def test_results_alone() -> None:
+    records = Records(200, "g.example", is_alone=True)
+    assert count_messages(200, is_alone=True) == 200
+    told = [parse(records.render(number)) for number in range(1, 201)]
+    assert {event for event, _ in told} == {"success", "failure"}
+    assert len({document["id"] for _, document in told}) == 200
+
+
 def test_rates_of_the_whole_and_of_a_part() -> None:
     samples = [(0.0, 0), (1.0, 100), (2.0, 200), (4.0, 300), (8.0, 400), (9.0, 400)]
     assert find_rate(samples, 0.0, 1.0) == 50

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.stack.addresses import choose_listeners, choose_metrics, choose_settings, copy_names, render_shell, tell_listener
 from deploy.stack.places import StackError
-from deploy.stack.services import SERVICES, parse_scale
+from deploy.stack.services import OPTIONAL, SERVICES, parse_scale
 
 OWN = {"RABBITMQ_ADDRESS": "amqp://own", "RABBITMQ_API": "http://own", "DB_URI": "postgresql://own"}
 
@@ -27,6 +27,13 @@ def test_the_callers_settings_win_over_the_stacks_own() -> None:
         "TOKENS_SNAPSHOT": "/x/.run/tokens.json",
         "WEBHOOK_SNAPSHOT": "/x/.run/webhooks.json",
     }
+
+
+def test_webhook_is_fed_when_it_runs_and_not_otherwise() -> None:
+    services = [SERVICES["result-recorder"], OPTIONAL["webhook"]]
+    assert choose_settings({}, OWN, Path("/x"), 7000, services)["RABBITMQ_WEBHOOK"] == "webhook"
+    assert choose_settings({"RABBITMQ_WEBHOOK": "mine"}, OWN, Path("/x"), 7000, services)["RABBITMQ_WEBHOOK"] == "mine"
+    assert "RABBITMQ_WEBHOOK" not in choose_settings({}, OWN, Path("/x"), 7000, services[:1])
 
 
 def test_without_settings_of_the_caller_the_message_store_is_in_the_stacks_folder() -> None:

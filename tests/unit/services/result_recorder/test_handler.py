@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from services.result_recorder.handler import BadRecord, Record, clean, clean_json, parse_frame
+from services.result_recorder.handler import MAX_ADDRESS, BadRecord, Record, clean, clean_json, parse_frame
 from shared.amqp.consumer import Frame
 from shared.trouble import BadMessage
 from tests.support.record_frames import SEEN_UNIX, accepted, failure, make_frame, make_mail, make_result, refused, retry, success
@@ -272,3 +272,13 @@ def test_a_report_is_told_from_a_mail() -> None:
     record = parse(accepted(mail))
     assert record.submission is not None
     assert (record.submission.message_type, record.submission.sender) == ("report", "")
+
+
+def test_addresses_are_cut_to_what_an_index_takes() -> None:
+    """The failure of a mail with an impossible recipient is recorded, too."""
+    long = "\U0001f600" * 1000
+    record = parse(make_frame(make_mail(recipient=f"{long}@{long}", envelope=long, results=[refused()]), "failure"))
+    assert record.status is not None
+    assert [len(text) for text in (record.status.recipient, record.status.sender)] == [MAX_ADDRESS, MAX_ADDRESS]
+    assert len(record.status.recipient.encode()) <= 2048
+    assert len(record.status.destination.encode()) <= 2048

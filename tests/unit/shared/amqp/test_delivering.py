@@ -123,6 +123,28 @@ async def test_a_mail_that_is_final_is_not_put_away(tmp_path: Path, stops: Stops
     assert step.publications[0].key == "failure"
 
 
+@pytest.mark.parametrize(("is_tried", "records"), [(False, ["accepted"]), (True, [])])
+async def test_an_inbox_may_have_lost_the_record_of_a_stored_mail_that_waits(
+    tmp_path: Path, is_tried: bool, records: list[str]
+) -> None:
+    results = {"results": [{"attempt": 1, "state": "rcptto", "result": "error"}]} if is_tried else {}
+    message = make_message(seen=render_time(datetime.now(UTC)), nextattempt=FAR, mime=..., key="v1/k", sha256="0" * 64, **results)
+    frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
+    mail, *told = (await deliver(tmp_path, frame, NO_STOPS)).publications
+    assert mail.exchange == "wait.2h"
+    assert [publication.headers["event"] for publication in told if publication.headers] == records
+    assert [orjson.loads(publication.body)["key"] for publication in told] == ["v1/k"] * len(records)
+
+
+@pytest.mark.parametrize("results", [[], [{"attempt": 1, "state": "rcptto", "result": "error"}]])
+async def test_a_key_that_is_new_is_told_whether_the_mail_was_tried_or_not(tmp_path: Path, results: list[Any]) -> None:
+    """The store may have been out of reach when it was to wait for the first time."""
+    message = make_message(seen=render_time(datetime.now(UTC)), nextattempt=FAR, results=results)
+    frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
+    _, record = (await deliver(tmp_path, frame, NO_STOPS, put_away)).publications
+    assert orjson.loads(record.body)["key"] == "v1/k"
+
+
 async def test_a_mail_without_anything_to_store_waits_without_a_further_record(tmp_path: Path) -> None:
     message = make_message(seen=render_time(datetime.now(UTC)), nextattempt=FAR)
     frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)

@@ -139,6 +139,24 @@ async def test_other_content_under_the_key_is_not_touched(store: Failing) -> Non
     assert await store.fetch(KEY) == b"other"
 
 
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"transaction": "not a key", "sha256": DIGEST},
+        {"id": "a@b.example"},
+        {"id": "urn:uuid:1"},
+        {"id": ".hidden"},
+        {"id": "i" * 201},
+    ],
+)
+async def test_an_application_may_name_its_mail_as_no_payload_can_be_named(store: Failing, properties: dict[str, Any]) -> None:
+    message = make_message(channel="amqp", mime=MIME, **properties)
+    one = depot(store)
+    assert await one.put_away(message) is message
+    # That says nothing about the store: the next mail is put away.
+    assert (await one.put_away(make_message(channel="amqp", mime=MIME))).document["key"] == KEY
+
+
 async def test_nobody_elses_key_is_believed(store: Failing) -> None:
     """Only the key of this very mail: whoever names another one gets nothing, checksum or not."""
     other = await depot(store).put_away(make_message(channel="amqp", mime=MIME))
