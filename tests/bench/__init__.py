@@ -9,6 +9,8 @@
 (d) as (b), and every mail gets a DKIM signature (RSA-2048)
 (e) JSON to 1,000 domains, queued before smtp-sender starts → smtp-sender, which looks up their MX → a host for each domain;
     then the same with a tarpit for one of them, which greets and is silent ever after: what do the others lose?
+(f) mail taken by smtp-inbox and json-inbox, with nothing behind them; Postfix puts it on hold
+(g) a backlog of records, which one result-recorder writes down; then old verdicts, which archiver moves
 
 All as durable as they come: persistent messages in quorum queues, confirms, fsync on, nothing tuned against safety. A
 round counts only if the sink's ledger shows every mail exactly once (those to the tarpit may wait), Postgres holds a final

@@ -16,6 +16,7 @@ from deploy.stack.places import ROOT, StackError
 from deploy.stack.services import parse_scale
 from tests.bench import load, machine, postfix, report
 from tests.bench.accepting import measure_accepting
+from tests.bench.archiving import ROWS, ArchivingResult, measure_archiving
 from tests.bench.domains import measure_crowd
 from tests.bench.figures import Measured
 from tests.bench.markdown import render_markdown
@@ -117,7 +118,7 @@ def _measure_all(given: argparse.Namespace, stage: Stage, say: Any, *, with_memo
         say("Memory: idle, then a mail of 20 MB")
         footprint = measure_memory(stage)
     rounds = _run(given, stage, say)
-    crowds, accepting, heavy, recording = [], [], [], []
+    crowds, accepting, heavy, recording, archiving = [], [], [], [], []
     if not any(one.is_stuck for one in rounds):
         if with_memory:
             say("Memory: a mail of 20 MB among many of 5 KB")
@@ -133,10 +134,19 @@ def _measure_all(given: argparse.Namespace, stage: Stage, say: Any, *, with_memo
         if RECORDING in given.ways:
             say("Recording: a backlog for one recorder")
             recording = measure_recording(stage, quick=given.quick, results=given.backlog)
+            say("Archiving: old verdicts in a database of their own")
+            archiving = [_archive(stage, say, quick=given.quick) for _ in range(1 if given.quick else given.rounds)]
         if with_memory:
             say("Memory: clients that mean to fill it")
             heavy = measure_heavy(stage, quick=given.quick)
-    return Measured(rounds, footprint, loaded, crowds, accepting, heavy, recording)
+    return Measured(rounds, footprint, loaded, crowds, accepting, heavy, recording, archiving)
+
+
+def _archive(stage: Stage, say: Any, *, quick: bool) -> ArchivingResult:
+    assert stage.stack is not None
+    result = measure_archiving(stage.stack.postgres, rows=ROWS // (5 if quick else 1))
+    say(f"({RECORDING}) {result.rows:,} rows archived, {result.rate:,.0f}/s")
+    return result
 
 
 def _run(given: argparse.Namespace, stage: Stage, say: Any) -> list[Round]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.bench.accepting import KINDS, AcceptResult
+from tests.bench.archiving import ArchivingResult
 from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured
 from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
@@ -23,6 +24,8 @@ _MOST_AT_ONCE, _MOST_FOR_NOTHING = 400, 20
 """MB: smtp-inbox with 200 mails of 20 MB coming in at once; its growth by what is no mail."""
 _RECORDED, _LAST_OVER_FIRST, _LARGEST_RECORDER = 10_000, 0.8, 150
 """Results per second; of the last tenth of a backlog over the first; MB."""
+_ARCHIVED = 20_000
+"""Rows per second."""
 _LARGEST_IDLE, _MOST_GROWTH, _LARGEST_LOADED = 90, 100, 200
 """MB."""
 
@@ -50,6 +53,7 @@ def check_bars(figures: Sequence[Figure], measured: Measured) -> list[Bar]:
         bars += _check_crowds(measured.crowds)
     bars += [bar for result in measured.accepting for bar in _check_accepting(result)]
     bars += _check_recording([result for result in measured.recording if not result.faults])
+    bars += _check_archiving([result for result in measured.archiving if not result.faults])
     bars += [_check_heavy(peak) for peak in measured.heavy]
     if measured.loaded is not None:
         bars.append(_check_loaded(measured.loaded))
@@ -105,6 +109,13 @@ def _check_recording(results: Sequence[RecordingResult]) -> Iterator[Bar]:
         )
         is_small = one.memory < _LARGEST_RECORDER * MB
         yield Bar(f"{what}: peak memory of the recorder", f"< {_LARGEST_RECORDER} MB", f"{one.memory / MB:.0f} MB", is_small)
+
+
+def _check_archiving(results: Sequence[ArchivingResult]) -> Iterator[Bar]:
+    if results:
+        best = max(result.rate for result in results)
+        what = f"({RECORDING}) {results[0].rows:,} old verdicts into the archive, rows/s, the best of {len(results)}"
+        yield Bar(what, f"≥ {_ARCHIVED:,}", f"{best:,.0f}", best >= _ARCHIVED)
 
 
 def _check_heavy(peak: HeavyPeak) -> Bar:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from tests.bench.accepting import AcceptResult
+from tests.bench.archiving import ArchivingResult
 from tests.bench.domains import CrowdResult
 from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
 from tests.bench.recording import RecordingResult
@@ -24,6 +25,7 @@ class Measured:
     accepting: Sequence[AcceptResult] = ()
     heavy: Sequence[HeavyPeak] = ()
     recording: Sequence[RecordingResult] = ()
+    archiving: Sequence[ArchivingResult] = ()
 
     def find_faults(self) -> Iterator[str]:
         """Why something does not count, a sentence each."""
@@ -37,6 +39,8 @@ class Measured:
             yield from (f"{result.kind}: {fault}" for fault in result.faults)
         for recorded in self.recording:
             yield from (f"{recorded.kind}: {fault}" for fault in recorded.faults)
+        for archived in self.archiving:
+            yield from (f"archiving: {fault}" for fault in archived.faults)
 
 
 @dataclass(frozen=True, slots=True)

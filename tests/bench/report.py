@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.accepting import KINDS, AcceptResult
+from tests.bench.archiving import ArchivingResult
 from tests.bench.bars import check_bars
 from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured, summarize
@@ -31,6 +32,7 @@ def render_json(machine: Mapping[str, str], options: Mapping[str, Any], measured
         "domains": [asdict(crowd) for crowd in measured.crowds],
         "accepting": [{**asdict(result), "ratio": result.ratio} for result in measured.accepting],
         "recording": [asdict(result) for result in measured.recording],
+        "archiving": [asdict(result) for result in measured.archiving],
         "heavy": [asdict(peak) for peak in measured.heavy],
         "memory": asdict(measured.footprint) if measured.footprint else None,
         "loaded": asdict(measured.loaded) if measured.loaded else None,
@@ -52,6 +54,8 @@ def print_report(console: Console, machine: Mapping[str, str], measured: Measure
         console.print(_accepting(measured.accepting))
     if measured.recording:
         console.print(_recording(measured.recording))
+    if measured.archiving:
+        console.print(_archiving(measured.archiving))
     if measured.footprint is not None:
         console.print(_footprint(measured.footprint))
     console.print("\n".join(f"{name}: {value}" for name, value in machine.items()), markup=False, highlight=False)
@@ -136,6 +140,13 @@ def _recording(results: Sequence[RecordingResult]) -> Table:
         cleaned = "–" if one.cleaned is None else f"{one.cleaned:.1f}"
         rates = (f"{rate:,.0f}" for rate in (one.rate, one.first, one.last))
         table.add_row(RECORDED_KINDS[one.kind], f"{one.results:,}", *rates, f"{one.memory / MB:.0f}", cleaned, used)
+    return table
+
+
+def _archiving(results: Sequence[ArchivingResult]) -> Table:
+    table = _table("Old verdicts, until the last one was in the archive", "rows", "octets of results in each", "rows/s")
+    for one in results:
+        table.add_row(f"{one.rows:,}", f"{one.octets:,}", f"{one.rate:,.0f}")
     return table
 
 
