@@ -22,6 +22,7 @@ CREATE INDEX message_status_class_idx ON message_status (class COLLATE "C", upda
 CREATE INDEX message_status_archive_updated_at_idx ON message_status_archive (updated_at);
 CREATE INDEX message_status_archive_recipient_idx ON message_status_archive (lower(recipient COLLATE "C"), updated_at);
 CREATE INDEX messages_created_at_idx ON messages (created_at);
+CREATE INDEX messages_untried_idx ON messages (next_attempt_at) WHERE status IN ('accepted', 'routed') OR recipients_total > 1;
 CREATE INDEX delivery_attempts_newest_idx ON delivery_attempts (created_at) WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX delivery_attempts_newest_destination_idx ON delivery_attempts (destination COLLATE "C", created_at)
     WHERE next_attempt_at IS NOT NULL
@@ -83,11 +84,36 @@ ORDER BY level, start, destination COLLATE "C"
 """In the order in which they are read together."""
 
 
+# A new column needs the tables for us alone. Who locks verdicts for reading may be about to write attempts (a recorder), which we hold:
+# so we do not wait for them, but let go of everything and begin again. A dump that reads for hours stops nobody but us.
+LOCK = """
+DO $$ BEGIN
+    LOOP
+        BEGIN
+            LOCK TABLE messages, delivery_attempts, message_status, message_status_archive IN SHARE ROW EXCLUSIVE MODE;
+            SET LOCAL lock_timeout = '300ms';
+            LOCK TABLE message_status, message_status_archive IN ACCESS EXCLUSIVE MODE;
+            SET LOCAL lock_timeout TO DEFAULT;
+            EXIT;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.5);
+        END;
+    END LOOP;
+END $$
+"""
+
+
 def upgrade() -> None:
-    """Add indexes, a table and its triggers; nothing is dropped or changed. Writing to the tables waits until all is there."""
+    """Add a column, indexes, a table and its triggers; nothing is dropped or changed.
+
+    Writing to the tables, and reading verdicts, waits until all is there.
+    """
     # From here on no row comes in that the first count below would miss. All that gets an index, too, and in the order in which a
     # recorder writes: with one of them locked later, it and we would wait for each other.
-    op.execute("LOCK TABLE messages, delivery_attempts, message_status, message_status_archive IN SHARE ROW EXCLUSIVE MODE")
+    op.execute(LOCK)
+    for table in ("message_status", "message_status_archive"):
+        comment = "unix seconds; null = recorded before there was this column"
+        op.add_column(table, sa.Column("accepted_at", sa.BigInteger, comment=comment))
     _counts()
     for statement in INDEXES.split(";"):
         op.execute(statement)

@@ -13,7 +13,7 @@ FAILED = Counter("archive_steps_failed", "Steps left to the next run while the r
 LAST_RUN = Gauge("archive_last_run_timestamp_seconds", "When the last run was done, unix seconds; 0: none since the start")
 LATE_SECONDS = Gauge("archive_late_seconds", "For how long the oldest verdict has been due to be archived; 0 when none is")
 DOUBTED = Gauge("archive_clock_doubted", "1 while nothing is deleted because the clock may be wrong")
-OVERDUE = Gauge("mail_overdue", "Recipients whose next attempt should have been made by now")
+OVERDUE = Gauge("mail_overdue", "Recipients whose next attempt should have been made by now; 10000: or more")
 OVERDUE_SECONDS = Gauge("mail_overdue_seconds", "For how long the longest waiting of them has been overdue")
 
 # Shown from the start: an alert on the increase of one that appears with its first event misses that.

@@ -23,7 +23,8 @@ async def tell_overdue(database: Database, after: timedelta, *, now: int | None 
     OVERDUE_SECONDS.set(late)
     if overdue.count:
         # With records missing, mail that has long left looks overdue: whoever reads this must know.
-        is_behind = progress.caught_up_since is None or abs(moment - progress.noted) > GAP
+        behind = abs(moment - progress.recorded_until)
+        is_behind = progress.caught_up_since is None or behind > min(GAP, after.total_seconds())
         log.warning("mail is overdue", count=overdue.count, seconds=late, ids=list(overdue.ids), records_behind=is_behind)
     return overdue
 

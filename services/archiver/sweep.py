@@ -1,7 +1,8 @@
 """Payloads that no mail needs: left behind by an inbox that died before it published, or by a delete that failed.
 
 Deleting a payload that somebody needs is the worst this process could do. So a payload goes only when the recorder has kept up without
-a break since before the day the payload was written, is keeping up now, and the payload is older than any mail gets, and 24 h more.
+a break since before the day the payload was written, is keeping up now, and the payload is older than any mail gets, and 24 h more. Why
+the recorder may be believed: services/result_recorder/progress.py.
 """
 
 import re
@@ -33,12 +34,12 @@ class Sweep:
 
 def find_refusal(progress: Progress, now: int) -> str:
     """Why payloads must be left alone; "" when they need not."""
-    if not progress.noted:
+    if not progress.recorded_until:
         return "no recorder has ever said that it keeps up"
     if progress.caught_up_since is None:
         return "the recorder is behind, or a record could not be recorded"
-    if abs(now - progress.noted) > GAP:
-        return f"no sign of life from the recorder for {now - progress.noted} s"
+    if abs(now - progress.recorded_until) > GAP:
+        return f"no sign of life from the recorder for {now - progress.recorded_until} s, or it is behind"
     return ""
 
 

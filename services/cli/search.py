@@ -51,7 +51,7 @@ def search(
       mailwarren search --recipient bob@example.org
       mailwarren search --sender '*@shop.example' --status failed --since 2h
       mailwarren search --destination gmail.com --status deferred
-      mailwarren search --class mailbox-full --since 2026-11-23 --raw --limit 1000
+      mailwarren search --class quota --since 2026-11-23 --raw --limit 1000
     """
     given = {
         "recipient": recipient,

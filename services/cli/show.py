@@ -46,7 +46,7 @@ def render_mail(document: Mapping[str, Any]) -> str:
     attempts: Sequence[Mapping[str, Any]] = document["attempts"]
     if not attempts:
         return "\n".join([*lines, "  no attempt yet", ""])
-    heads = ("attempt", "time", "state", "result", "code", "status", "mta", "description")
+    heads = ("attempt", "time", "state", "result", "code", "status", "class", "mta", "description")
     rows = [[_cell(attempt.get(name)) for name in heads] for attempt in attempts]
     return "\n".join([*lines, *("  " + line for line in render_table(heads, rows)), ""])
 

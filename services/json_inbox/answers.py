@@ -170,8 +170,8 @@ MAIL: dict[str, Any] = {
         },
         "nextattempt": _TIME,
         "strategy": _TEXT,
-        "accepted": _TIME,
-        "updated": _TIME,
+        "accepted": _TIME | {"description": "null: recorded by a release that did not"},
+        "updated": _TIME | {"description": "when it was accepted, deferred or became final, the last of them"},
     },
 }
 EXAMPLE_MAIL = {

@@ -3,6 +3,7 @@
 from typing import Any
 
 from services.json_inbox.answers import EXAMPLE_MAIL, MAIL, PROBLEM, Answers, answer
+from shared.delivery.patterns import BounceClass
 from shared.storage import counters, search
 
 _TIME = r"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])([ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?Z?)?|[0-9]{1,4}[smh])$"
@@ -25,7 +26,7 @@ _SINCE = _parameter(
 )
 _UNTIL = _parameter("until", "before; written as `since`", {"type": "string", "pattern": _TIME}, "1m")
 _DESTINATION = _parameter("destination", "domain of the recipient", {"type": "string", "pattern": _DOMAIN}, "example.org")
-_CLASS = _parameter("class", "bounce class", {"type": "string", "pattern": "^[a-z-]{1,30}$"}, "mailbox-full")
+_CLASS = _parameter("class", "bounce class", {"enum": list(BounceClass)}, "quota")
 
 
 def _limit(most: int, default: int) -> dict[str, Any]:

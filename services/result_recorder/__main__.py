@@ -46,9 +46,8 @@ async def serve(settings: ServiceSettings, runtime: Runtime) -> None:
         return waiting
 
     async with open_pipeline(settings, runtime, publishes=(settings.rabbitmq_dead,)) as publisher:
-        reporting = report_progress(
-            database, runtime, queue=settings.rabbitmq_queue, batch=settings.record_batch_size, count_waiting=count_waiting
-        )
+        batch, queue = settings.record_batch_size, settings.rabbitmq_queue
+        reporting = report_progress(database, runtime, recorder.lag, queue=queue, batch=batch, count_waiting=count_waiting)
         beside = {asyncio.ensure_future(reporting), asyncio.ensure_future(recorder.cleaner.run())}
         for task in beside:
             task.add_done_callback(partial(_fail_with, runtime))

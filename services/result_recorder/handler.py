@@ -244,6 +244,7 @@ class _Mail:
             bounce_class=_text(last, "class") or None,
             destination=self.destination,
             results=clean_json(self.attempts),
+            accepted_at=_unix(self.document.get("seen"), 0) or None,
         )
 
 

@@ -45,6 +45,11 @@ class Lag:
             return 0.0
         return max(0.0, now - (self._since if self._recorded is None else self._recorded))
 
+    @property
+    def is_known(self) -> bool:
+        """False while something waits and nothing was recorded since that was seen: it may be older than ``read`` says."""
+        return self._since is None or self._recorded is not None
+
     def _look(self, now: float) -> None:
         if not (self._in_hand or self._queued or self._is_held):
             self._since = self._recorded = None

@@ -54,7 +54,8 @@ def _merge_statuses(one: StatusRow, other: StatusRow) -> StatusRow:
     better, worse = (other, one) if one.status == "failed" and other.status == "delivered" else (one, other)
     reports = {report["attempt"]: report for report in orjson.loads(worse.results)}
     reports |= {report["attempt"]: report for report in orjson.loads(better.results)}
-    return better._replace(results=orjson.dumps([reports[number] for number in sorted(reports)]).decode())
+    results = orjson.dumps([reports[number] for number in sorted(reports)]).decode()
+    return better._replace(results=results, accepted_at=other.accepted_at if one.accepted_at is None else one.accepted_at)
 
 
 def _with_one_due(attempts: dict[tuple[str, int], AttemptRow]) -> list[AttemptRow]:

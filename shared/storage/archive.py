@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from psycopg import errors, sql
 
+from shared.storage.accepted_at import has_accepted_at
 from shared.storage.database import Connection
 from shared.trouble import Unavailable
 
@@ -14,6 +15,8 @@ MONTHS_AHEAD = 2
 _PARTITION_LOCK = 7_310_579_604_012
 """Key of the advisory lock under which partitions are made and dropped."""
 _COUNTABLE = 1_000_000
+OVERDUE_ENOUGH = 10_000
+"""Overdue mail is counted up to this: a backlog of millions must not cost seconds each minute."""
 _BOUNDS = re.compile(r"FROM \('(-?\d+)'\) TO \('(-?\d+)'\)")
 
 # A submission is complete when all its verdicts are in ``message_status``: none goes while others of its recipients are under way.
@@ -25,23 +28,23 @@ _IS_MOVABLE = sql.SQL(
 # By ctid, of rows that this very statement has locked: nobody can move them in between, and no index is looked at twice. ``after``
 # leaves out what earlier batches have taken: while some old transaction (a dump) is open, its index entries stay and would be
 # walked again by every batch.
-_MOVE = sql.SQL("""
+_MOVE = """
     WITH moved AS (
         DELETE FROM message_status WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM message_status s WHERE updated_at < %(before)s AND updated_at >= %(after)s AND {movable}
             ORDER BY updated_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
         ))
         RETURNING id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
-                  code, class, destination, results, created_at, updated_at
+                  code, class, destination, results, created_at, updated_at{accepted_at}
     ), put AS (
         INSERT INTO message_status_archive (
             id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
-            code, class, destination, results, created_at, updated_at, archived_at
+            code, class, destination, results, created_at, updated_at{accepted_at}, archived_at
         )
         SELECT moved.*, %(now)s FROM moved RETURNING updated_at
     )
     SELECT count(*), max(updated_at) FROM put
-""").format(movable=_IS_MOVABLE)
+"""
 
 # In one month: a ctid means something in one table only.
 _EXPIRE = """
@@ -65,18 +68,20 @@ _PARTITIONS = """
     WHERE i.inhparent = 'message_status_archive'::regclass ORDER BY c.relname
 """
 
+# Both walk an index from the longest overdue on and stop at ``enough``.
 _LATE_RETRIES = """
-    SELECT count(*) OVER (), id, next_attempt_at FROM delivery_attempts WHERE next_attempt_at < %(before)s
-    ORDER BY next_attempt_at LIMIT %(most)s
+    SELECT id, next_attempt_at FROM delivery_attempts WHERE next_attempt_at < %(before)s
+    ORDER BY next_attempt_at LIMIT %(enough)s
 """
 
-# Per recipient: the row of a submission does not tell which of them were tried.
-_NEVER_TRIED = """
-    SELECT count(*) OVER (), r.id, m.next_attempt_at FROM messages m, jsonb_object_keys(m.recipients) AS r (id)
-    WHERE m.next_attempt_at < %(before)s
-      AND NOT EXISTS (SELECT FROM delivery_attempts d WHERE d.id = r.id)
-      AND NOT EXISTS (SELECT FROM message_status s WHERE s.id = r.id)
-    ORDER BY m.next_attempt_at LIMIT %(most)s
+# Per recipient: the row of a submission does not tell which of them were tried. Unless there is one only: then its status does, and the
+# condition is that of the index messages_untried_idx, so that no mail that waits for a later attempt is looked at.
+NEVER_TRIED = """
+    SELECT r.id, m.next_attempt_at FROM messages m, jsonb_object_keys(m.recipients) AS r (id)
+    WHERE m.next_attempt_at < %(before)s AND (m.status IN ('accepted', 'routed') OR m.recipients_total > 1)
+      AND (SELECT d.id FROM delivery_attempts d WHERE d.id = r.id LIMIT 1) IS NULL
+      AND (SELECT s.id FROM message_status s WHERE s.id = r.id) IS NULL
+    ORDER BY m.next_attempt_at LIMIT %(enough)s
 """
 
 
@@ -103,6 +108,7 @@ class Overdue:
     """Mail that should have been tried by now."""
 
     count: int
+    """At most OVERDUE_ENOUGH: then there are at least so many."""
     oldest: int | None
     """When the longest waiting one was due, unix seconds."""
     ids: tuple[str, ...]
@@ -195,7 +201,9 @@ async def move_batch(connection: Connection, *, before: int, now: int, most: int
 
     A verdict that somebody else holds is passed over.
     """
-    cursor = await connection.execute(_MOVE, {"before": before, "after": after, "now": now, "most": most})
+    column = sql.SQL(", accepted_at" if await has_accepted_at(connection) else "")
+    move = sql.SQL(_MOVE).format(movable=_IS_MOVABLE, accepted_at=column)
+    cursor = await connection.execute(move, {"before": before, "after": after, "now": now, "most": most})
     row = await cursor.fetchone()
     return Moved(*row) if row else Moved(0, None)
 
@@ -242,14 +250,11 @@ async def find_orphans(connection: Connection, keys: Sequence[str]) -> list[str]
 async def find_overdue(connection: Connection, before: int, *, most: int = 10) -> Overdue:
     """Mail whose next (or first) attempt was due before ``before``."""
     late: list[tuple[int, str]] = []
-    count = 0
-    for query in (_LATE_RETRIES, _NEVER_TRIED):
-        cursor = await connection.execute(query, {"before": before, "most": most})
-        rows = await cursor.fetchall()
-        count += rows[0][0] if rows else 0
-        late += [(due, ident) for _, ident, due in rows]
+    for query in (_LATE_RETRIES, NEVER_TRIED):
+        cursor = await connection.execute(query, {"before": before, "enough": OVERDUE_ENOUGH})
+        late += [(due, ident) for ident, due in await cursor.fetchall()]
     late.sort()
-    return Overdue(count, late[0][0] if late else None, tuple(ident for _, ident in late[:most]))
+    return Overdue(min(len(late), OVERDUE_ENOUGH), late[0][0] if late else None, tuple(ident for _, ident in late[:most]))
 
 
 async def _count(connection: Connection, query: "str | sql.Composed", *values: int) -> int:

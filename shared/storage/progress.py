@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from shared.storage.database import Connection
 
 GAP = 600
-"""Seconds. A longer silence is a break; a restart or an upgrade is none."""
+"""Seconds. To be silent, or behind, for longer is a break; a restart or an upgrade is none."""
 
 _NOTE = """
     INSERT INTO recorder_progress AS p (queue, caught_up_since, created_at, updated_at)
-    VALUES (%(queue)s, CASE WHEN %(caught_up)s THEN %(now)s::bigint END, %(now)s, %(now)s)
+    VALUES (%(queue)s, CASE WHEN %(caught_up)s THEN %(now)s::bigint END, %(now)s, %(until)s)
     ON CONFLICT (queue) DO UPDATE SET updated_at = excluded.updated_at, caught_up_since = CASE
         WHEN NOT %(caught_up)s THEN NULL
         WHEN p.caught_up_since IS NULL OR abs(p.updated_at - %(now)s) > %(gap)s OR p.caught_up_since > %(now)s THEN %(now)s
@@ -24,12 +24,17 @@ class Progress:
 
     caught_up_since: int | None
     """None: behind, or nothing was ever said."""
-    noted: int
+    recorded_until: int
+    """Everything published before was recorded; 0: nothing was ever said."""
 
 
-async def note_progress(connection: Connection, queue: str, *, caught_up: bool, now: int) -> None:
-    """A sign of life. Falling behind, a silence longer than GAP, or a step of the clock starts ``caught_up_since`` anew."""
-    await connection.execute(_NOTE, {"queue": queue, "caught_up": caught_up, "now": now, "gap": GAP})
+async def note_progress(connection: Connection, queue: str, *, caught_up: bool, now: int, until: int | None = None) -> None:
+    """A sign of life: all that was published before ``until`` (None: ``now``) has been recorded.
+
+    Not ``caught_up``, what was said last being older than GAP, or a step of the clock: ``caught_up_since`` starts anew, and at ``now``.
+    """
+    values = {"queue": queue, "caught_up": caught_up, "now": now, "until": now if until is None else until, "gap": GAP}
+    await connection.execute(_NOTE, values)
 
 
 async def note_break(connection: Connection, now: int) -> None:

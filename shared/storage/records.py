@@ -13,6 +13,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import errors
 
+from shared.storage.accepted_at import has_accepted_at
 from shared.storage.completion import Complete, render_array, settle_submissions
 from shared.storage.database import Connection, DatabaseSettings, connect, translating
 from shared.storage.progress import note_break
@@ -84,6 +85,8 @@ class StatusRow(NamedTuple):
     destination: str
     results: str
     """JSON: every attempt."""
+    accepted_at: int | None = None
+    """Unix seconds."""
 
 
 @dataclass(slots=True)
@@ -117,7 +120,8 @@ _STAGE = """
     ) ON COMMIT DELETE ROWS;
     CREATE TEMPORARY TABLE IF NOT EXISTS stage_status (
         id text, transaction text, recipients_total integer, message_id text, subject text, sender text, recipient text,
-        delivery_strategy text, status text, state text, code integer, class text, destination text, results jsonb
+        delivery_strategy text, status text, state text, code integer, class text, destination text, results jsonb,
+        accepted_at bigint
     ) ON COMMIT DELETE ROWS
 """
 
@@ -162,13 +166,15 @@ _CLEAR_DUE = """
 """
 
 # delivered outranks failed; of two lineages of one attempt number the better verdict's is kept.
-_PUT_STATUS = """
+_PUT_VERDICTS = """
     INSERT INTO message_status AS s (
         id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
-        code, class, destination, results, created_at, updated_at
+        code, class, destination, results, created_at, updated_at{accepted_at}
     )
-    SELECT t.*, %(now)s, %(now)s FROM stage_status t ORDER BY id
-    ON CONFLICT (id) DO UPDATE SET (delivery_strategy, status, state, code, class, results, updated_at) = (
+    SELECT id, transaction, recipients_total, message_id, subject, sender, recipient, delivery_strategy, status, state,
+           code, class, destination, results, %(now)s, %(now)s{accepted_at}
+    FROM stage_status ORDER BY id
+    ON CONFLICT (id) DO UPDATE SET (delivery_strategy, status, state, code, class, results, updated_at{accepted_at}) = (
         SELECT b.delivery_strategy, b.status, b.state, b.code, b.class,
             (
                 SELECT coalesce(jsonb_agg(r ORDER BY (r ->> 'attempt')::integer), '[]') FROM (
@@ -179,7 +185,7 @@ _PUT_STATUS = """
                     )
                 ) u
             ),
-            excluded.updated_at
+            excluded.updated_at{kept}
         FROM (
             SELECT excluded.delivery_strategy, excluded.status, excluded.state, excluded.code, excluded.class,
                    excluded.results, s.results AS others
@@ -191,6 +197,9 @@ _PUT_STATUS = """
     )
     WHERE (s.status = 'failed' AND excluded.status = 'delivered') OR NOT s.results @> excluded.results
 """
+_PUT_STATUS = _PUT_VERDICTS.format(accepted_at=", accepted_at", kept=", coalesce(s.accepted_at, excluded.accepted_at)")
+_PUT_STATUS_BEFORE = _PUT_VERDICTS.format(accepted_at="", kept="")
+"""Into the schema before the column ``accepted_at``."""
 
 _KEEP = """
     INSERT INTO kept_payloads (datafile, created_at, updated_at)
@@ -229,6 +238,7 @@ class RecordTables:
         self.settings = settings
         self._name = name
         self._connection: Connection | None = None
+        self._has_accepted_at = False
         self._limit = settings.db_statement_timeout.total_seconds() + 5
 
     @property
@@ -308,7 +318,9 @@ class RecordTables:
             await connection.execute(_CLEAR_DUE, {"ids": ids, "now": now})
         if rows.statuses:
             await _copy(connection, "COPY stage_status FROM STDIN", rows.statuses)
-            await connection.execute(_PUT_STATUS, {"now": now})
+            # Looked for as long as it is missing: the schema may be migrated beside us.
+            self._has_accepted_at = self._has_accepted_at or await has_accepted_at(connection)
+            await connection.execute((_PUT_STATUS if self._has_accepted_at else _PUT_STATUS_BEFORE).encode(), {"now": now})
 
     @asynccontextmanager
     async def _using(self) -> AsyncIterator[Connection]:

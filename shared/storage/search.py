@@ -40,7 +40,7 @@ WALK_SENDERS = 500
 """The same of deferred mail when a sender is asked for: the sender stands in another table."""
 MOST = 500
 DEFAULT_LIMIT = 50
-STATUSES = ("accepted", "routed", "deferred", "delivered", "failed")
+STATUSES = ("accepted", "deferred", "delivered", "failed")
 PARAMETERS = (
     "recipient", "sender", "status", "class", "destination", "since", "until", "archived", "limit", "cursor",
 )  # fmt: skip
@@ -130,8 +130,8 @@ def parse_search(given: Mapping[str, str], now: datetime) -> Search:
         raise BadParameter("destination", given["destination"], "the domain of recipient, or one of the two alone")
     if search.until is not None and search.until <= search.since:
         raise BadParameter("until", given["until"], "a time after since")
-    if search.bounce_class and search.status in ("accepted", "routed"):
-        raise BadParameter("class", given["class"], f"no class together with status={search.status}: nothing was attempted yet")
+    if search.bounce_class and search.status == "accepted":
+        raise BadParameter("class", given["class"], "no class together with status=accepted: nothing was attempted yet")
     return search
 
 
@@ -153,13 +153,14 @@ def parse_cursor(text: str) -> Place:
     raise BadParameter("cursor", text, "the text that the last page gave as `next`")
 
 
-async def find_page(connection: Connection, search: Search) -> Page:
-    """One page. Raises psycopg's errors (see ``Database.connection``)."""
+async def find_page(connection: Connection, search: Search, *, most: int = WALK) -> Page:
+    """One page, for which no walk looks at more than ``most`` rows. Raises psycopg's errors (see ``Database.connection``)."""
     async with connection.transaction():
         await connection.execute(_BEGIN, prepare=False)
         found: list[Found] = []
         stops: list[Place] = []
         for walk in choose_walks(search):
+            walk.most = min(walk.most, most)
             for value in walk.values or ("",):
                 rows, stop = await _go(connection, search, walk, value)
                 found += rows
@@ -170,7 +171,7 @@ async def find_page(connection: Connection, search: Search) -> Page:
 def choose_walks(search: Search) -> list[Walk]:
     """The tables that may have such mails, each with the index along which it is walked."""
     walks: list[Walk] = []
-    if search.status in (None, "accepted", "routed") and search.bounce_class is None:
+    if search.status in (None, "accepted") and search.bounce_class is None:
         walks.append(_walk_submissions(search))
     if search.status in (None, "deferred"):
         walks.append(_walk_deferred(search))
@@ -235,9 +236,9 @@ def _walk_deferred(search: Search) -> Walk:
 
 def _walk_submissions(search: Search) -> Walk:
     walk = Walk("messages", "created_at", most=WALK_SUBMISSIONS)
-    routed = "status = 'routed'"
     if search.status is not None:
-        walk.rest.append(routed if search.status == "routed" else f"NOT {routed}")
+        # Nobody publishes it; where it stands in a row, it is told, and nothing else is claimed.
+        walk.rest.append("status <> 'routed'")
     walk.rest.append("(status <> 'deferred' OR recipients_total > 1)")
     if search.recipient and search.recipient.spellings:
         walk.rest.append("""lower((value ->> 'recipient') COLLATE "C") = ANY (%(recipient)s)""")
@@ -297,7 +298,7 @@ async def _go(connection: Connection, search: Search, walk: Walk, value: str) ->
             SELECT *, {walk.moment} AS moment FROM walked WHERE {conditions} LIMIT %(wanted)s
         """  # noqa: S608
     found = [Found((row["moment"], row["id"]), walk.table, row) for row in await _fetch(connection, query, values)]
-    if len(found) > search.limit or not walk.rest:
+    if len(found) > search.limit or (not walk.rest and walk.most > search.limit):
         return found, None
     stopped = await _fetch(connection, f"{inner} OFFSET %(last)s LIMIT 1", values)
     return found, (stopped[0][walk.moment], stopped[0].get("id", "")) if stopped else None
@@ -353,9 +354,10 @@ async def _render_page(connection: Connection, search: Search, found: list[Found
     if under_way:
         await connection.execute(b"SET LOCAL enable_bitmapscan = on")
         documents = await fetch_under_way(connection, under_way)
-    documents |= {one.row["id"]: render_final(one.row) for one in shown if one.table.startswith("message_status")}
     following = shown[-1].place if len(seen) > search.limit else end
-    messages = [documents[one.row["id"]] for one in shown if one.row["id"] in documents]
+    # Each row as it is: a mail whose last result came after it was archived stands in two tables, at two places.
+    told = [render_final(one.row) if one.table.startswith("message_status") else documents.get(one.row["id"]) for one in shown]
+    messages = [document for document in told if document is not None]
     return Page(messages, render_cursor(following) if following else None)
 
 

@@ -17,25 +17,22 @@ _SHOWN = (
     "possible-duplicate",
 )  # fmt: skip
 
+# All columns: the schema before 0004 has no ``accepted_at``.
 _FINAL = """
-    SELECT id, message_id, transaction, sender, recipient, subject, status, delivery_strategy, state, code, class,
-           destination, results, created_at, updated_at
-    FROM message_status WHERE id = ANY (%(names)s) OR (message_id <> id AND message_id = ANY (%(names)s)) LIMIT %(most)s
+    SELECT * FROM message_status WHERE id = ANY (%(names)s) OR (message_id <> id AND message_id = ANY (%(names)s)) LIMIT %(most)s
 """
 _ARCHIVED = """
-    SELECT id, message_id, transaction, sender, recipient, subject, status, delivery_strategy, state, code, class,
-           destination, results, created_at, updated_at, archived_at
-    FROM message_status_archive
+    SELECT * FROM message_status_archive
     WHERE id = ANY (%(names)s) OR (message_id <> id AND message_id = ANY (%(names)s)) LIMIT %(most)s
 """
 _UNDER_WAY = """
     SELECT r.key AS id, r.value ->> 'message_id' AS message_id, m.transaction, m.sender, r.value ->> 'recipient' AS recipient,
-           m.subject, m.channel, m.strategy, m.status, m.next_attempt_at, m.created_at, m.updated_at
+           m.subject, m.channel, m.strategy, m.status, m.next_attempt_at, m.created_at
     FROM messages m, jsonb_each(m.recipients) r
     WHERE m.ids && %(names)s AND (r.key = ANY (%(names)s) OR r.value ->> 'message_id' = ANY (%(names)s)) LIMIT %(most)s
 """
 _ATTEMPTS = """
-    SELECT id, report, next_attempt_at FROM delivery_attempts WHERE id = ANY (%(ids)s) ORDER BY id, attempt
+    SELECT id, report, next_attempt_at, created_at FROM delivery_attempts WHERE id = ANY (%(ids)s) ORDER BY id, attempt
 """
 
 
@@ -44,7 +41,8 @@ async def find_message(connection: Connection, ident: str) -> list[dict[str, Any
 
     A document: ``id``, ``message-id``, ``transaction``, ``envelope``, ``recipient``, ``subject``, ``status`` (accepted, routed,
     deferred, delivered, failed), ``final``, ``attempts`` (each with state, result, code, status, description, time …), ``nextattempt``
-    (when under way), ``strategy``, ``accepted``, ``updated``; times as on the wire. Raises psycopg's errors (see ``Database.connection``).
+    (when under way), ``strategy``, ``accepted`` (null: recorded before this was), ``updated`` (when it was accepted, deferred or
+    final, the last of them; searches are in its order); times as on the wire. Raises psycopg's errors (see ``Database.connection``).
     """
     bare = ident.strip()
     if not bare or "\x00" in bare or len(bare) > 2000 or not bare.isprintable():
@@ -58,7 +56,7 @@ async def find_message(connection: Connection, ident: str) -> list[dict[str, Any
         # A result that came after its mail was archived stands beside what the archive has: see ``_outranks``.
         final += await _fetch(connection, _ARCHIVED, values)
     documents |= {row["id"]: render_final(row) for row in sorted(final, key=_outranks)}
-    return sorted(documents.values(), key=lambda document: (document["accepted"], document["recipient"]))
+    return sorted(documents.values(), key=lambda document: (document["accepted"] or "", document["recipient"]))
 
 
 async def fetch_under_way(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -87,6 +85,9 @@ def _render_under_way(row: Mapping[str, Any], attempts: Iterable[Mapping[str, An
     due = told[-1]["next_attempt_at"] if told else row["next_attempt_at"]
     return {
         **_render_common(row, [attempt["report"] for attempt in told]),
+        "accepted": _render_time(row["created_at"]),
+        # Not what the submission's row says: that changes with its other recipients.
+        "updated": _render_time(told[-1]["created_at"] if told else row["created_at"]),
         "status": "deferred" if told else "routed" if row["status"] == "routed" else "accepted",
         "final": False,
         "nextattempt": _render_time(due),
@@ -99,6 +100,8 @@ def render_final(row: Mapping[str, Any]) -> dict[str, Any]:
     """The document of a row of ``message_status`` or of the archive."""
     return {
         **_render_common(row, row["results"]),
+        "accepted": _render_time(row.get("accepted_at")),
+        "updated": _render_time(row["updated_at"]),
         "status": row["status"],
         "final": True,
         "nextattempt": None,
@@ -120,8 +123,6 @@ def _render_common(row: Mapping[str, Any], reports: Iterable[Mapping[str, Any]])
         "recipient": row["recipient"],
         "subject": row["subject"],
         "attempts": [{name: report[name] for name in _SHOWN if name in report} for report in reports],
-        "accepted": _render_time(row["created_at"]),
-        "updated": _render_time(row["updated_at"]),
     }
 
 

@@ -65,6 +65,11 @@ messages = Table(
     Index("messages_ids_idx", "ids", postgresql_using="gin"),
     Index("messages_datafile_idx", "datafile", postgresql_where=text("datafile IS NOT NULL")),
     Index("messages_created_at_idx", "created_at"),
+    Index(
+        "messages_untried_idx",
+        "next_attempt_at",
+        postgresql_where=text("status IN ('accepted', 'routed') OR recipients_total > 1"),
+    ),
 )
 """Mail under way, a row per submission; the row goes when all its recipients are final."""
 
@@ -118,6 +123,7 @@ def _status_columns() -> tuple[Column[Any], ...]:
         Column("destination", Text, nullable=False),
         Column("results", JSONB, nullable=False, comment="every attempt as on the wire, oldest first"),
         *_times(),
+        Column("accepted_at", BigInteger, comment="unix seconds; null = recorded before there was this column"),
     )
 
 
@@ -237,5 +243,5 @@ recorder_progress = Table(
     Column("caught_up_since", BigInteger, comment="unix seconds; null = behind"),
     *_times(),
 )
-"""Since when the recorder has kept up without a break; ``updated_at`` is its last sign of life.
+"""Since when the recorder has kept up without a break; all that was published before ``updated_at`` was recorded.
 The sweep of payloads trusts this."""

@@ -39,7 +39,9 @@ _FILL = """
             CASE WHEN r4 < 0.05 THEN 'bounce-' || i || '@verp.example'
                 ELSE 'sender' || floor(power(500, r5))::int || '@shop.example' END AS sender,
             CASE WHEN r6 < 0.07 THEN 'failed' ELSE 'delivered' END AS status,
-            CASE WHEN r6 < 0.000001 THEN 'rare' WHEN r6 < 0.07 THEN 'class' || floor(power(9, r3))::int END AS class
+            CASE WHEN r6 < 0.000001 THEN 'relay-denied' WHEN r6 < 0.07 THEN
+                (ARRAY['bad-mailbox', 'quota', 'policy-spam', 'policy', 'policy-auth', 'bad-content', 'too-large', 'expired'])
+                    [floor(power(9, r3))::int] END AS class
         FROM (
             SELECT i, random() AS r1, random() AS r2, random() AS r3, random() AS r4, random() AS r5, random() AS r6
             FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS i OFFSET 0

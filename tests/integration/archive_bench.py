@@ -48,9 +48,9 @@ class Bench:
             """
             INSERT INTO message_status
             SELECT %s || n, 't', 1, '<a@b>', 'Hello', 'a@b', 'c@d', 'smtp', 'delivered', 'message', 250, NULL, 'd',
-                   '[{"attempt": 1}]', %s, %s FROM generate_series(1, %s) n
+                   '[{"attempt": 1}]', %s, %s, %s FROM generate_series(1, %s) n
             """,
-            prefix, NOW - age, NOW - age, count,
+            prefix, NOW - age, NOW - age, NOW - age - DAY, count,
         )  # fmt: skip
 
     def count(self, table: str) -> int:

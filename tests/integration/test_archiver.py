@@ -18,6 +18,7 @@ from services.archiver.overdue import tell_overdue
 from services.archiver.settings import ServiceSettings
 from services.result_recorder.recorder import Recorder
 from shared.delivery.stops import NO_STOPS
+from shared.storage.archive import NEVER_TRIED, OVERDUE_ENOUGH
 from shared.storage.database import Database
 from shared.storage.progress import fetch_progress, note_progress
 from shared.storage.records import RecordTables
@@ -50,7 +51,7 @@ async def test_old_verdicts_move_in_batches_until_none_is_left(bench: Bench) -> 
         "id": "m7", "transaction": "t", "recipients_total": 1, "message_id": "<a@b>", "subject": "Hello", "sender": "a@b",
         "recipient": "c@d", "delivery_strategy": "smtp", "status": "delivered", "state": "message", "code": 250, "class": None,
         "destination": "d", "results": [{"attempt": 1}], "created_at": NOW - 91 * DAY, "updated_at": NOW - 91 * DAY,
-        "archived_at": NOW,
+        "accepted_at": NOW - 92 * DAY, "archived_at": NOW,
     }  # fmt: skip
     assert (await bench.archive()).moved == 0
 
@@ -249,6 +250,33 @@ async def test_overdue_mail_is_counted(bench: Bench) -> None:
     assert OVERDUE_SECONDS._value.get() == 8 * 3600
     assert (await tell_overdue(bench.database, timedelta(hours=9), now=NOW)).count == 0
     assert OVERDUE._value.get() == 0
+
+
+async def test_a_long_backlog_of_overdue_mail_is_counted_by_an_index_and_up_to_a_bound(bench: Bench) -> None:
+    bench.rows(_MANY, "waiting", "deferred", 200_000, NOW - 7200)
+    bench.rows(_MANY, "untried", "accepted", OVERDUE_ENOUGH + 5, NOW - 3600)
+    bench.rows(_ATTEMPTS, NOW + 3600)
+    for table in ("messages", "delivery_attempts"):
+        bench.rows(f"ANALYZE {table}")
+    overdue = await tell_overdue(bench.database, timedelta(minutes=5), now=NOW)
+    assert overdue.count == OVERDUE_ENOUGH
+    assert overdue.oldest == NOW - 3600
+    for most in (OVERDUE_ENOUGH, 10):
+        plan = str(bench.rows(f"EXPLAIN {NEVER_TRIED}" % {"before": NOW - 300, "enough": most}))
+        assert "messages_untried_idx" in plan
+        assert "Seq Scan on messages" not in plan
+
+
+_MANY = """
+    INSERT INTO messages
+    SELECT p.name || n, '', 'mail', 'a@b', jsonb_build_object(p.name || n, '{}'::jsonb), 1, '', 'smtp', p.status, 'a@b', NULL, NULL,
+           ARRAY[p.name || n], false, p.due, p.due, p.due
+    FROM (SELECT %s::text AS name, %s::text AS status, %s::integer AS most, %s::bigint AS due) p, generate_series(1, p.most) n
+"""
+_ATTEMPTS = """
+    INSERT INTO delivery_attempts (id, recipient, attempt, time, destination, next_attempt_at, report, created_at, updated_at)
+    SELECT 'waiting' || n, 'a@b', 1, 0, 'b', %s, '{}', 0, 0 FROM generate_series(1, 200000) n
+"""
 
 
 async def test_postgres_down_is_unavailable(bench: Bench) -> None:

@@ -40,7 +40,7 @@ async def count(database: Database, **given: str) -> dict[str, Any]:
 
 
 async def test_results_are_counted_once_under_their_last_verdict(postgres: Database, recorder: Recorder) -> None:
-    full = refused(1, code=552, **{"class": "mailbox-full"})
+    full = refused(1, code=552, **{"class": "quota"})
     one, two, three = make_mail("a@example.net"), make_mail("b@Example.net"), make_mail("c@example.org")
     batch = [accepted(one), success(one), failure(two, full), failure(three, full)]
     for _ in range(2):
@@ -49,21 +49,21 @@ async def test_results_are_counted_once_under_their_last_verdict(postgres: Datab
     assert told["total"] == 3
     assert told["counters"] == [
         {"destination": "example.net", "status": "delivered", "class": None, "count": 1},
-        {"destination": "example.net", "status": "failed", "class": "mailbox-full", "count": 1},
-        {"destination": "example.org", "status": "failed", "class": "mailbox-full", "count": 1},
+        {"destination": "example.net", "status": "failed", "class": "quota", "count": 1},
+        {"destination": "example.org", "status": "failed", "class": "quota", "count": 1},
     ]
     # Another lineage delivered it after all.
     await recorder.handle_batch([success(three, full, make_result(2))])
     for by, expected in {
         "status": [{"status": "delivered", "count": 2}, {"status": "failed", "count": 1}],
-        "class": [{"class": None, "count": 2}, {"class": "mailbox-full", "count": 1}],
+        "class": [{"class": None, "count": 2}, {"class": "quota", "count": 1}],
         "destination": [{"destination": "example.net", "count": 2}, {"destination": "example.org", "count": 1}],
     }.items():
         assert (await count(postgres, by=by))["counters"] == expected
     assert (await count(postgres, by="status", destination="EXAMPLE.org"))["counters"] == [{"status": "delivered", "count": 1}]
     assert (await count(postgres, by="status", status="failed"))["total"] == 1
     # By hours of one destination, hours of all, and days.
-    for given in ({"destination": "example.net"}, {"class": "mailbox-full"}, {"by": "destination", "since": "720h"}):
+    for given in ({"destination": "example.net"}, {"class": "quota"}, {"by": "destination", "since": "720h"}):
         asked = {"by": "hour", **given}
         assert (await count(postgres, **asked))["total"] == {"destination": 2, "class": 1, "by": 3}[next(iter(given))]
     assert len((await count(postgres, limit="1"))["counters"]) == 1

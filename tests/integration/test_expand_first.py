@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import psycopg
@@ -9,15 +10,17 @@ import pytest
 
 from services.cli.__main__ import call
 from services.result_recorder.recorder import Recorder
+from shared.storage.archive import create_partitions, move_batch
 from shared.storage.counters import CountersMissing, count_final, parse_question
 from shared.storage.database import Database, DatabaseSettings, migrate
 from shared.storage.directory import DirectoryStore
 from shared.storage.records import RecordTables
 from shared.storage.search import find_page, parse_search
+from shared.storage.status import find_message
 from tests.bench.searching_rows import upgrade_to
 from tests.integration import previous_statements as previous
 from tests.integration.test_counters import NOW
-from tests.support.record_frames import SEEN_UNIX, accepted, make_mail, make_result, refused, retry, success
+from tests.support.record_frames import SEEN, SEEN_UNIX, accepted, make_mail, make_result, refused, retry, success
 from tests.support.waiting import until
 
 PREVIOUS = "0003"
@@ -32,7 +35,6 @@ async def test_this_release_works_with_the_schema_before(
     final, waiting = make_mail("a@example.net"), make_mail("b@example.net")
     await recorder.handle_batch([accepted(final), accepted(waiting), success(final, refused(1), make_result(2))])
     await recorder.handle_batch([retry(waiting, refused(1))])
-    await tables.close()
 
     database = Database(DatabaseSettings(db_uri=empty_database))
     async with database.connection() as connection:
@@ -48,10 +50,24 @@ async def test_this_release_works_with_the_schema_before(
     assert call(["migrate", "--check", "--db-uri", empty_database]) == 1
     assert "pending: 0004\n" in capsys.readouterr().out
 
-    # Mail from before the migration is counted, once.
-    migrate(empty_database)
+    late = int(time.time()) + 91 * 86_400
     async with database.connection() as connection:
-        assert (await count_final(connection, parse_question({"since": "8760h", "by": "status"}, NOW)))["total"] == 1
+        await create_partitions(connection, late)
+        assert (await move_batch(connection, before=late, now=late, most=10)).count == 1
+
+    # Mail from before the migration is counted, once, unless it is archived; and the recorder that was there before tells more now.
+    await recorder.handle_batch([success(make_mail("d@example.net"))])
+    migrate(empty_database)
+    newer = make_mail("c@example.net")
+    await recorder.handle_batch([success(newer)])
+    await tables.close()
+    async with database.connection() as connection:
+        for mail, known in ((final, None), (newer, SEEN)):
+            (told,) = await find_message(connection, mail["id"])
+            assert (told["status"], told["accepted"]) == ("delivered", known)
+        assert (told["archived"], (await find_message(connection, final["id"]))[0]["archived"] is None) == (None, False)
+    async with database.connection() as connection:
+        assert (await count_final(connection, parse_question({"since": "8760h", "by": "status"}, NOW)))["total"] == 2
     await database.close()
 
 
@@ -110,3 +126,17 @@ async def test_a_recorder_at_work_and_the_migration_wait_for_each_other_in_one_o
         recorder.commit()
         await migrating
         assert observer.execute("SELECT count(*) FROM message_counts").fetchone() == (0,)
+
+
+async def test_who_has_locked_a_verdict_and_then_writes_attempts_is_not_stopped_by_the_migration(empty_database: str) -> None:
+    upgrade_to(empty_database, PREVIOUS)
+    with psycopg.connect(empty_database) as recorder, psycopg.connect(empty_database, autocommit=True) as observer:
+        recorder.execute("SELECT FROM message_status FOR UPDATE")
+        migrating = asyncio.ensure_future(asyncio.to_thread(migrate, empty_database))
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+        await until(lambda: observer.execute(waits).fetchone() != (0,), within=20)
+        await asyncio.to_thread(recorder.execute, "DELETE FROM delivery_attempts")
+        recorder.commit()
+        await migrating
+        deadlocks = observer.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
+        assert deadlocks == (0,)

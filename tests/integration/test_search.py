@@ -25,7 +25,7 @@ from tests.stack import Stack
 from tests.support.pages import find_block, read_blocks, run_block
 from tests.support.record_frames import accepted, failure, make_mail, refused, retry, success
 
-FULL = {"class": "mailbox-full", "code": 552}
+FULL = {"class": "quota", "code": 552}
 
 
 @pytest.fixture
@@ -85,11 +85,11 @@ async def test_mails_are_found_by_what_is_asked(database: str, postgres: Databas
         ({"status": "deferred"}, {"waits@example.org", "later@example.net"}),
         ({"status": "delivered"}, {"Good@Example.org", "n@example.net"}),
         ({"status": "failed"}, {"bad@example.org"}),
-        ({"class_": "mailbox-full"}, {"bad@example.org", "waits@example.org"}),
-        ({"class_": "mailbox-full", "status": "delivered"}, set()),
+        ({"class_": "quota"}, {"bad@example.org", "waits@example.org"}),
+        ({"class_": "quota", "status": "delivered"}, set()),
         ({"until": "1h"}, set()),
         ({"since": "1h", "status": "failed"}, {"bad@example.org"}),
-        ({"recipient": "*@example.org", "sender": "*@example.org", "class_": "mailbox-full"}, {"bad@example.org"}),
+        ({"recipient": "*@example.org", "sender": "*@example.org", "class_": "quota"}, {"bad@example.org"}),
     ]:  # fmt: skip
         assert set(await find(postgres, **given)) == expected, given
 

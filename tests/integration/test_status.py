@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -16,6 +16,7 @@ from shared.storage.database import Database, DatabaseSettings
 from shared.storage.directory import DirectoryStore
 from shared.storage.records import RecordTables
 from shared.storage.rules_table import TABLE, delete_rule, fetch_rule, fetch_rules, store_rule
+from shared.storage.search import find_page, parse_search
 from shared.storage.snapshot import listen, wait_for_change
 from shared.storage.status import find_message
 from shared.trouble import Unavailable
@@ -64,6 +65,44 @@ async def test_every_stage_of_a_mail_is_told(postgres: Database, recorder: Recor
         (told,) = await find_message(connection, mail["id"])
         assert (told["status"], told["final"], told["nextattempt"]) == ("delivered", True, None)
         assert [attempt["result"] for attempt in told["attempts"]] == ["error", "accepted"]
+
+
+async def test_accepted_is_when_the_mail_was_taken_and_updated_is_its_last_event(
+    postgres: Database, recorder: Recorder, database: str, tmp_path: Path
+) -> None:
+    one = make_mail("a@example.net", recipients_total=2)
+    two = make_mail("b@example.net", recipients_total=2, transaction=one["transaction"])
+
+    async def tell() -> dict[str, tuple[str, str]]:
+        async with postgres.connection() as connection:
+            told = [*await find_message(connection, one["id"]), *await find_message(connection, two["id"])]
+            found = (await find_page(connection, parse_search({"archived": "true"}, datetime.now(UTC)))).messages
+        assert {mail["id"]: mail for mail in found} == {mail["id"]: mail for mail in told}
+        assert [mail["updated"] for mail in found] == sorted((mail["updated"] for mail in told), reverse=True)
+        return {mail["recipient"][0]: (mail["accepted"], mail["updated"]) for mail in told}
+
+    await recorder.handle_batch([accepted(one), accepted(two), retry(one, refused(1)), retry(one, refused(1), refused(2))])
+    with psycopg.connect(database, autocommit=True) as connection:
+        # As if long ago, one after the other; and the submission's row changed because of the other recipient.
+        connection.execute("UPDATE messages SET created_at = 0, updated_at = 90")
+        connection.execute("UPDATE delivery_attempts SET created_at = attempt * 10")
+        assert await tell() == {"a": ("1970-01-01 00:00:00", "1970-01-01 00:00:20"), "b": ("1970-01-01 00:00:00",) * 2}
+
+        await recorder.handle_batch([failure(one, refused(1), refused(2), refused(3)), success(two)])
+        late = "2026-11-23 09:00:00"
+        await recorder.handle_batch([success({**one, "seen": late}, make_result(4))])
+        connection.execute("UPDATE message_status SET updated_at = 7 WHERE id = %s", [one["id"]])
+        store = DirectoryStore(tmp_path / "other")
+        await archive_once(postgres, store, ServiceSettings(db_uri=database))
+        await store.close()
+        told = await tell()
+        assert (told["a"], told["b"][0]) == (("2026-11-23 04:00:00", "1970-01-01 00:00:07"), "2026-11-23 04:00:00")
+        # What the release before has recorded.
+        connection.execute("UPDATE message_status SET accepted_at = NULL")
+        connection.execute("UPDATE message_status_archive SET accepted_at = NULL")
+        assert {accepted_at for accepted_at, _ in (await tell()).values()} == {None}
+        async with postgres.connection() as opened:
+            assert len(await find_message(opened, one["extracted"]["headers"]["message-id"])) == 1
 
 
 async def test_a_message_id_names_all_its_recipients(postgres: Database, recorder: Recorder) -> None:

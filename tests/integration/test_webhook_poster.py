@@ -104,6 +104,18 @@ async def test_what_an_endpoint_asks_for_is_obeyed_within_bounds() -> None:
     assert [waits[name] for name in ("soon", "later", "never")] == ["webhook.wait.30s", "webhook.wait.5m", "webhook.wait.30m"]
 
 
+async def test_nobody_is_waited_for_longer_than_the_setting_allows() -> None:
+    async with opened({"never": "503 Retry-After: 9999999"}, webhook_retry_after_max="20") as desk:
+        for number in range(2):
+            # The first is refused, the second finds the endpoint at rest.
+            [waiting] = (await desk.poster.handle(frame("never", number))).publications
+            assert waiting.exchange == "webhook.wait.30s"
+            due = parse_batch(make_frame(waiting.body, BATCH)).due
+            assert due is not None
+            assert due < datetime.now(UTC) + timedelta(minutes=5)
+        assert len(desk.receiver.posts) == 1
+
+
 async def test_what_is_not_posted() -> None:
     async with opened({"hook": "ok", "off": "ok"}) as desk:
         desk.endpoints["off"] = replace(desk.endpoints["off"], is_enabled=False)

@@ -1,4 +1,4 @@
-"""The main job, with all seven processes: every way in, every way to end. The mails are those of the demo, a test for each."""
+"""The main job, with all eight processes: every way in, every way to end. The mails are those of the demo, a test for each."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from deploy.demo.look import Seen, find_mistakes, find_result, find_row, read_ro
 from deploy.demo.mails import MAILS, Expected
 from deploy.demo.send import send_all, store_rules
 from deploy.stack.addresses import metrics_name
-from deploy.stack.services import SERVICES
+from deploy.stack.services import OPTIONAL, SERVICES
 from tests.stack import Stack
 from tests.support.monitoring import QUEUES, fetch, find_names, list_series, read_alerts, read_expressions, read_page, read_shown
 from tests.support.waiting import free_ports, wait_until
@@ -26,7 +26,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as contexts:
         folder = tmp_path_factory.mktemp("internet")
         internet = contexts.enter_context(Internet(folder, notify=f"http://{address}/v1/messages"))
-        stack = contexts.enter_context(Stack({"HTTP_LISTEN": address, "RETRY_INTERVAL": "2", **internet.settings}))
+        given = {"HTTP_LISTEN": address, "RETRY_INTERVAL": "2", **internet.settings}
+        stack = contexts.enter_context(Stack(given, scale=dict.fromkeys(OPTIONAL, 1)))
         store_rules(stack.env)
         send_all(MAILS, stack.env)
         seen = Seen()
@@ -84,7 +85,7 @@ def test_metrics_are_as_documented_and_what_alerts_and_dashboard_ask_for_is_ther
     _, _, stack = world
     page, known = read_page(), set[str]()
     different: dict[str, object] = {}
-    for service in SERVICES:
+    for service in SERVICES | OPTIONAL:
         text = fetch(stack.env[metrics_name(service)])
         assert "_created" not in text
         shown = read_shown(text)

@@ -60,3 +60,14 @@ def test_a_record_from_the_future_hides_nothing() -> None:
     lag.count(10, 100.0)
     lag.commit(9_999_999.0, 100.0)
     assert lag.read(110.0) == 10
+
+
+def test_how_old_it_is_is_not_known_before_something_was_recorded() -> None:
+    lag = Lag()
+    assert lag.is_known
+    lag.count(9, 100.0)
+    assert not lag.is_known
+    lag.commit(40.0, 101.0)
+    assert lag.is_known
+    lag.count(0, 102.0)
+    assert lag.is_known

@@ -9,6 +9,7 @@ import pytest
 
 from services.webhook.guard import Forbidden, Guard, Unresolved
 from services.webhook.settings import ServiceSettings
+from shared import reachable
 
 
 def guard(*answers: str, error: OSError | None = None, **settings: Any) -> Guard:
@@ -62,6 +63,18 @@ async def test_networks_that_are_listed_are_fine_and_no_others() -> None:
     ]
     with pytest.raises(Forbidden, match="private"):
         await guard("10.2.0.1", **listed).find_addresses("http://in.example/")
+
+
+async def test_a_public_address_of_this_host_is_not_connected_to_unless_it_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a host with a public address is told by its kernel; the one that tests run on has none.
+    own, other = "93.184.217.7", "93.184.217.8"
+    monkeypatch.setattr(reachable, "is_local", lambda address: address == own)
+    assert await guard(own, other).find_addresses("https://hook.example/") == [other]
+    with pytest.raises(Forbidden, match="or ours"):
+        await guard(own).find_addresses("https://hook.example/")
+    with pytest.raises(Forbidden, match="or ours"):
+        await guard().find_addresses(f"https://{own}/")
+    assert await guard(own, webhook_allow_private=f"{own}/32").find_addresses("https://hook.example/") == [own]
 
 
 async def test_http_only_where_the_operator_says_so() -> None:
