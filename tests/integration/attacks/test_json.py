@@ -87,16 +87,17 @@ def test_names_and_values_that_become_no_header(web: Inbox, end: str) -> None:
 
 
 BOMBS = {
-    "spaces": b" " * 300_000_000,
-    "brackets": b"[" * 200_000_000,
-    "a text": b'{"recipient": "a@example.org", "mime": "' + b"x" * 200_000_000,
-    "lines": b"{}\n" * 50_000_000,
+    "spaces": (b"", b" ", 300_000_000),
+    "brackets": (b"", b"[", 200_000_000),
+    "a text": (b'{"recipient": "a@example.org", "mime": "', b"x", 200_000_000),
+    "lines": (b"", b"{}\n", 50_000_000),
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_of_gzip(web: Inbox, name: str) -> None:
-    bomb = gzip.compress(BOMBS[name], 1)
+    head, piece, times = BOMBS[name]
+    bomb = gzip.compress(head + piece * times, 1)
     before = peak(web)
     began = time.monotonic()
     answer = web.http.post("/v1/messages", content=bomb, headers=GZIP)
