@@ -26,6 +26,8 @@ def postfix(line: Line, folder: Path) -> Iterator[RelayingPostfix]:
     given = {
         "relayhost": next_hop,
         "smtp_connection_cache_destinations": next_hop,
+        # Two seconds, the default, are over before a busy host has the next mail ready.
+        "smtp_connection_cache_time_limit": "20s",
         "smtp_destination_concurrency_limit": "2",
     }
     with RelayingPostfix(folder / "postfix", given) as relay:
