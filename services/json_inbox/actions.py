@@ -8,7 +8,7 @@ from typing import Any
 from services.json_inbox.inbox import Inbox
 from services.json_inbox.intake import Door, InvalidItem, submit
 from shared.acceptance import PayloadStore, Submission, prepare
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.log import get_logger
 from shared.mail.address import InvalidAddress, parse_mailbox
 from shared.mail.structured import StructuredMailError, ion_to_structured, render_mail

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.storage.records import AttemptRow, StatusRow, SubmissionRow
 from shared.trouble import BadMessage
 from shared.wire.document import MAX_DEPTH, decompress, is_too_deep

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from services.result_recorder.handler import Record, parse_frame
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 
 MOST_RECORDS = 1000
 """In one transaction (and what more comes in the same message)."""

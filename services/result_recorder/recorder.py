@@ -16,7 +16,7 @@ from services.result_recorder.lag import Lag
 from services.result_recorder.metrics import BATCH_SECONDS, BATCH_SIZE, COMPLETED, ROWS, UNRECORDABLE
 from services.result_recorder.parsing import Parsing, Placed
 from services.result_recorder.rows import gather
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.log import get_logger
 from shared.process import Runtime
 from shared.storage.database import Database

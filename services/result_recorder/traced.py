@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from shared.amqp.batches import HandleBatch
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.tracing import enter, open_batch
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.delivery.outcome import Keys, refuse
 from shared.delivery.rewrites import apply_rewrite, find_changes
 from shared.delivery.rules import Route, Rule, decide_route

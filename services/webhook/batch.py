@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.delivery.schedule import JITTER, Schedule
 from shared.delivery.waiting import WEBHOOK_WAIT_QUEUES, choose_wait_queue
 from shared.trouble import BadMessage

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.trouble import BadMessage
 from shared.wire.document import decompress, is_too_deep
 from shared.wire.message import PAYLOAD

@@ -11,7 +11,7 @@ from services.webhook.batch import make_batches
 from services.webhook.events import Event, parse_events
 from services.webhook.metrics import DROPPED
 from services.webhook.settings import ServiceSettings
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.delivery.webhooks import Endpoint
 from shared.trouble import BadMessage
 from shared.wire.publication import Publication

@@ -11,7 +11,7 @@ from services.webhook.client import Answer, Client, Result
 from services.webhook.line import Busy, Line
 from services.webhook.metrics import DROPPED, POST_SECONDS, POSTS, TAKEN, WAITING
 from services.webhook.settings import ServiceSettings
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.delivery.webhooks import Endpoint
 from shared.log import get_logger
 from shared.wire.publication import Publication, Step

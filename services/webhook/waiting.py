@@ -6,7 +6,7 @@ from typing import Protocol
 import orjson
 
 from services.webhook.metrics import DROPPED
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.amqp.publisher import Refused, Trouble
 from shared.log import get_logger
 from shared.tracing import current_hop

@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import Any
 
 from shared.amqp.acks import Acks
-from shared.amqp.consumer import HOLD, Consuming, Frame, render_copy, render_hold, render_park
-from shared.amqp.deliveries import open_deliveries
+from shared.amqp.consuming import Consuming, open_consumer
+from shared.amqp.frame import HOLD, Frame, render_copy, render_hold, render_park
 from shared.amqp.metrics import DELIVERIES, HELD, PARKED
 from shared.amqp.publisher import Publisher
 from shared.amqp.settings import BrokerSettings
@@ -174,7 +174,7 @@ class BatchConsumer:
             arrivals.put(frame)
 
         self._in_hand.clear()
-        consuming = await open_deliveries(self._settings, self._runtime, self._publisher, deliver)
+        consuming = await open_consumer(self._settings, self._runtime, self._publisher, deliver)
         watching = asyncio.ensure_future(consuming.watch_until_stopping())
         self._runtime.ready = True
         try:

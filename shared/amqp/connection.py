@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import aiormq
 import aiormq.abc
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import AMQPError
 from yarl import URL
 
@@ -28,15 +29,37 @@ OLDEST = (3, 10)
 REFUSED = (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError)
 
 
-async def connect_once(url: str, *, name: str, verify: bool = True) -> aiormq.Connection:
-    """One attempt. Raises OSError or AMQPError when the broker is out of reach."""
+Wrap = Callable[[asyncio.StreamReader], asyncio.StreamReader]
+
+
+class _Wrapping(TransportFactory):
+    """Connects as the library does, and wraps what it reads from."""
+
+    def __init__(self, inner: TransportFactory, wrap: Wrap) -> None:
+        self._inner = inner
+        self._wrap = wrap
+
+    async def create(self, url: Any, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """See ``TransportFactory``."""
+        reader, writer = await self._inner.create(url, **kwargs)
+        return self._wrap(reader), writer
+
+
+async def connect_once(url: str, *, name: str, verify: bool = True, wrap: Wrap | None = None) -> aiormq.Connection:
+    """One attempt. ``wrap`` gives the library something else to read from than the socket.
+
+    Raises OSError or AMQPError when the broker is out of reach.
+    """
     tolerate()
     target = URL(url.strip()).update_query(heartbeat=HEARTBEAT, name=name)
     context = None
     if target.scheme == "amqps" and not verify:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = aiormq.Connection(target, context=context)
+    factory = None
+    if wrap is not None:
+        factory = _Wrapping(TLSTransportFactory() if target.scheme == "amqps" else TCPTransportFactory(), wrap)
+    connection = aiormq.Connection(target, context=context, transport_factory=factory)
     async with asyncio.timeout(CONNECT_TIMEOUT):
         await connection.connect({"connection_name": name, "product": "mailwarren"})
     version = connection.server_properties.get("version")
@@ -53,16 +76,19 @@ def is_too_old(version: str) -> bool:
     return found is not None and tuple(map(int, found.groups())) < OLDEST
 
 
-async def connect(addresses: str, *, name: str, verify: bool = True, patience: float | None = None) -> aiormq.Connection:
+async def connect(
+    addresses: str, *, name: str, verify: bool = True, patience: float | None = None, wrap: Wrap | None = None
+) -> aiormq.Connection:
     """Connect to the first of the comma-separated ``addresses`` that answers, and wait as long as none does.
 
-    ``patience``: seconds after which BrokerLost is raised; None waits forever. Raises BadSetting when the broker refuses the user.
+    ``patience``: seconds after which BrokerLost is raised; None waits forever. ``wrap``: see ``connect_once``.
+    Raises BadSetting when the broker refuses the user.
     """
     waited, pause, reason = 0.0, 0.5, ""
     while True:
         for url in addresses.split(","):
             try:
-                return await connect_once(url, name=name, verify=verify)
+                return await connect_once(url, name=name, verify=verify, wrap=wrap)
             except REFUSED:
                 raise BadSetting(f"rabbitmq-address {mask_url(url)}: RabbitMQ refused user or password") from None
             except (OSError, AMQPError, TimeoutError) as error:

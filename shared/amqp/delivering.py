@@ -11,7 +11,7 @@ from functools import partial
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.amqp.notifying import Notifying
 from shared.amqp.once import Once
 from shared.delivery.finished import Finished

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from prometheus_client import Counter
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.delivery.finished import Finished
 from shared.delivery.journal import Crashed, Done, Ended, InWork, Journal, Known, Unknown
 from shared.log import get_logger

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from aiormq.exceptions import AMQPError
 
-from shared.amqp.consumer import Consumer, Frame
+from shared.amqp.consumer import Consumer
+from shared.amqp.frame import Frame
 from shared.amqp.publisher import Publisher
 from shared.amqp.settings import BrokerSettings
 from shared.log import get_logger

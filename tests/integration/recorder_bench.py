@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from services.result_recorder.recorder import Recorder
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.storage.directory import DirectoryStore
 from shared.storage.payloads import MissingPayload
 from shared.storage.records import RecordTables

@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.wire.message import APP_ID
 from tests.stack import Stack
 from tests.support.queues import Queues

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from services.result_recorder.recorder import Recorder
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.storage.database import DatabaseSettings
 from shared.storage.directory import DirectoryStore
 from shared.storage.records import RecordTables

@@ -11,7 +11,7 @@ import pytest
 from services.archiver.handler import archive_once
 from services.archiver.settings import ServiceSettings
 from services.result_recorder.recorder import Recorder
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.storage.database import Database, DatabaseSettings
 from shared.storage.directory import DirectoryStore
 from shared.storage.records import RecordTables

@@ -14,7 +14,7 @@ from services.webhook.book import Book
 from services.webhook.client import Client
 from services.webhook.handler import Poster
 from services.webhook.settings import ServiceSettings
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.delivery.webhooks import Endpoint, make_secret, parse_endpoint
 from shared.storage.database import Database
 from tests.support.record_frames import make_frame

@@ -17,7 +17,7 @@ from services.webhook.gathering import Gatherer
 from services.webhook.metrics import DROPPED
 from services.webhook.settings import ServiceSettings
 from services.webhook.waiting import put_aside
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.amqp.publisher import Publisher
 from shared.delivery.webhooks import parse_endpoint
 from shared.storage.snapshot import Follower

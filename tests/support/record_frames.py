@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import orjson
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 
 SEEN = "2026-11-23 04:00:00"
 SEEN_UNIX = 1_795_406_400

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from shared.amqp.consumer import Consumer, Frame
+from shared.amqp.consumer import Consumer
+from shared.amqp.frame import Frame
 from shared.amqp.settings import BrokerSettings
 from shared.wire.publication import Publication, Step
 from tests.integration.amqp.running import Running, running

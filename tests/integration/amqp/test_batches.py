@@ -11,7 +11,7 @@ from typing import Any
 from pamqp import commands
 
 from shared.amqp.batches import Arrivals, BatchConsumer
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.amqp.settings import BrokerSettings
 from shared.trouble import BrokerLost, Unavailable
 from tests.integration.amqp.proxy import proxied

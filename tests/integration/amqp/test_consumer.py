@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.amqp.settings import BrokerSettings
 from shared.trouble import BadMessage, Unavailable
 from shared.wire.publication import Publication, Step

@@ -11,7 +11,10 @@ import pytest
 from pamqp import commands
 
 from shared.amqp import consumer as module
-from shared.amqp.consumer import Consumer, Consuming, Frame, open_consumer
+from shared.amqp import consuming as watching
+from shared.amqp.consumer import Consumer
+from shared.amqp.consuming import Consuming, open_consumer
+from shared.amqp.frame import Frame
 from shared.amqp.publisher import Publisher
 from shared.amqp.settings import BrokerSettings
 from shared.process import Runtime
@@ -215,7 +218,7 @@ async def test_a_consumer_that_the_broker_has_forgotten(
         opened.append(await open_consumer(*given, **more))
         return opened[0]
 
-    monkeypatch.setattr(module, "WATCH_INTERVAL", 0.1)
+    monkeypatch.setattr(watching, "WATCH_INTERVAL", 0.1)
     monkeypatch.setattr(module, "open_consumer", open_and_note)
     async with consuming(settings, Handler()) as one:
         await asyncio.wait({one.task}, timeout=0.5)

@@ -10,7 +10,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from shared.amqp.batches import BatchConsumer
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.amqp.settings import BrokerSettings
 from shared.trouble import BrokerLost
 from tests.integration.amqp.proxy import proxied

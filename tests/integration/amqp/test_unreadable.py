@@ -8,7 +8,7 @@ from typing import Any
 import pika
 import pika.data
 
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.amqp.settings import BrokerSettings
 from shared.wire.publication import Step
 from tests.integration.amqp.handlers import consuming

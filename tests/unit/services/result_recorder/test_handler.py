@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from services.result_recorder.handler import MAX_ADDRESS, BadRecord, Record, clean, clean_json, parse_frame
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.trouble import BadMessage
 from tests.support.record_frames import SEEN_UNIX, accepted, failure, make_frame, make_mail, make_result, refused, retry, success
 

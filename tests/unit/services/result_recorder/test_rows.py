@@ -4,7 +4,7 @@ import orjson
 
 from services.result_recorder.handler import Record, parse_frame
 from services.result_recorder.rows import gather
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from tests.support.record_frames import SEEN_UNIX, accepted, failure, make_mail, make_result, refused, retry, success
 
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from services.router.handler import REWRITTEN, TAKEN, Router
-from shared.amqp.consumer import Frame
+from shared.amqp.frame import Frame
 from shared.delivery.outcome import Keys
 from shared.delivery.rules import Rule, parse_rule
 from shared.trouble import BadMessage, Unavailable

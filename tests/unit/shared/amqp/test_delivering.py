@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.amqp.consumer import Frame
 from shared.amqp.delivering import Delivering
+from shared.amqp.frame import Frame
 from shared.amqp.notifying import Notifying
 from shared.amqp.once import Once
 from shared.delivery.conditions import Index

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
-from shared.amqp.consumer import Frame
 from shared.amqp.delivering import Delivering
+from shared.amqp.frame import Frame
 from shared.amqp.notifying import Notifying
 from shared.amqp.once import Once
 from shared.delivery.finished import Finished

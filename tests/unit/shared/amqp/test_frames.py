@@ -6,18 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiormq.abc import DeliveredMessage
 from pamqp import commands
-from pamqp.header import ContentHeader
 
-from shared.amqp.consumer import Frame, parse_frame, render_hold, render_park
+from shared.amqp.frame import Frame, parse_frame, render_hold, render_park
 from shared.amqp.settings import BrokerSettings
 
 
 def deliver(*, redelivered: bool = True, **properties: Any) -> Frame:
-    header = ContentHeader(0, 4, commands.Basic.Properties(**properties))
-    delivery = commands.Basic.Deliver("consumer", 7, redelivered=redelivered, exchange="", routing_key="k")
-    return parse_frame(DeliveredMessage(delivery=delivery, header=header, body=b"body", channel=None))  # type: ignore[arg-type] # unused
+    return parse_frame(commands.Basic.Properties(**properties), b"body", tag=7, is_redelivered=redelivered)
 
 
 def test_a_bare_delivery() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import body, commands, frame, header, heartbeat
 
-from shared.amqp.consumer import Frame
-from shared.amqp.deliveries import SiftingReader, split_properties
+from shared.amqp.frame import Frame
+from shared.amqp.sifting import SiftingReader, split_properties
 from shared.amqp.tolerance import tolerate
 from shared.wire.message import APP_ID
 

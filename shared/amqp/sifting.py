@@ -1,4 +1,4 @@
-"""Deliveries by the ten thousand: taken out of the stream before the library sees them.
+"""Deliveries, taken out of the stream before the library sees them.
 
 The library makes several objects and a task of every delivery: 50 µs, more than all the rest that the recorder does with one. Here a
 reader stands between the socket and the library. It makes a ``Frame`` of each delivery itself and passes on all other frames: log-in,
@@ -8,20 +8,12 @@ heartbeats, answers, the end are the library's as before.
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Any
 
-import aiormq
 import pamqp.frame
-from aiormq.abc import DeliveredMessage
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
-from pamqp import commands, constants
+from pamqp import constants
+from pamqp.header import ContentHeader
 
-from shared.amqp.acks import Acks
-from shared.amqp.connection import CONNECT_TIMEOUT, connect, translating, when_closed
-from shared.amqp.consumer import Consuming, Frame, parse_frame
-from shared.amqp.publisher import Publisher
-from shared.amqp.settings import BrokerSettings
-from shared.process import Runtime
+from shared.amqp.frame import Frame, parse_frame
 
 _HEAD = struct.Struct(">BHI")
 _METHOD, _CONTENT_HEADER, _CONTENT_BODY = constants.FRAME_METHOD, constants.FRAME_HEADER, constants.FRAME_BODY
@@ -47,57 +39,16 @@ _ANY_AFTER_TABLE = sum(_SHORT_AFTER_TABLE)
 _MESSAGE_ID, _TIMESTAMP, _MORE_FLAGS = 0x0080, 0x0040, 0x0001
 
 
-async def open_deliveries(
-    settings: BrokerSettings, runtime: Runtime, publisher: Publisher, deliver: Callable[[Acks, Frame], None]
-) -> Consuming:
-    """As ``open_consumer``, for tens of thousands of messages a second. ``deliver`` must not block. Raises BrokerLost."""
-    name = f"{runtime.service} consumes"
-    # It waits, tries the addresses in turn and tells refusals apart; then ours goes where it has found a broker.
-    found = await connect(settings.rabbitmq_address, name=name, verify=settings.rabbitmq_verify)
-    await found.close()
-    sieve = _Sieve(found.url.scheme == "amqps")
-    connection = aiormq.Connection(found.url, context=found.ssl_context, transport_factory=sieve)
-    with translating("while connecting to consume"):
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await connection.connect({"connection_name": name, "product": "mailwarren"})
-        channel = await connection.channel(publisher_confirms=False)
-    lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+class Sieve:
+    """Puts a ``SiftingReader`` between a connection and the library."""
 
-    def gone(reason: str) -> None:
-        if not lost.done():
-            lost.set_result(reason)
-
-    when_closed(connection, gone)
-    when_closed(channel, gone)
-    channel.on_consumer_cancel_callbacks.add(lambda _: gone(f"queue {settings.rabbitmq_queue!r} was deleted or moved"))
-    acks = Acks(channel)
-
-    def take(frame: Frame) -> None:
-        try:
-            deliver(acks, frame)
-        except Exception as error:  # noqa: BLE001 - the message would lie unacked
-            runtime.fail(error)
-
-    async def never(message: DeliveredMessage) -> None:
-        runtime.fail(AssertionError(f"the library got delivery {message.delivery!r:.100}"))
-
-    sieve.take = take
-    consuming = Consuming(settings, runtime, publisher, connection, channel, acks, never, lost)
-    await consuming.consume(settings.rabbitmq_qos)
-    return consuming
-
-
-class _Sieve(TransportFactory):
-    """Connects as the library does, and puts a ``SiftingReader`` in between."""
-
-    def __init__(self, is_tls: bool) -> None:
+    def __init__(self) -> None:
         self.take: Callable[[Frame], None] = _refuse
-        self._factory = TLSTransportFactory() if is_tls else TCPTransportFactory()
+        """Gets every delivery. To be set before anything is consumed."""
 
-    async def create(self, url: Any, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """See ``TransportFactory``."""
-        reader, writer = await self._factory.create(url, **kwargs)
-        return SiftingReader(reader, lambda frame: self.take(frame)), writer
+    def wrap(self, reader: asyncio.StreamReader) -> asyncio.StreamReader:
+        """What the library reads from."""
+        return SiftingReader(reader, lambda frame: self.take(frame))
 
 
 def _refuse(frame: Frame) -> None:
@@ -250,9 +201,8 @@ class _Assembly:
     def _parse(self, payload: bytes) -> Frame:
         raw = _HEAD.pack(_CONTENT_HEADER, self._channel, len(payload)) + payload + bytes([constants.FRAME_END])
         _, _, header = pamqp.frame.unmarshal(raw)
-        delivery = commands.Basic.Deliver("", self._tag, self._is_redelivered, "", "")
-        message: Any = DeliveredMessage(delivery=delivery, header=header, body=b"", channel=None)  # type: ignore[arg-type]
-        return parse_frame(message)
+        assert isinstance(header, ContentHeader)  # noqa: S101 - that is what it was packed as
+        return parse_frame(header.properties, b"", tag=self._tag, is_redelivered=self._is_redelivered)
 
 
 def split_properties(payload: bytes) -> tuple[bytes, bytes]:
