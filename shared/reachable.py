@@ -23,9 +23,13 @@ def is_allowed(address: str, allowed: tuple[str, ...]) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         # What is not in 2000::/3, and 6to4 and Teredo in it, may lead to an IPv4 address that we cannot judge (NAT64, compatible …).
         is_public = is_public and ip in GLOBAL_UNICAST and ip.sixtofour is None and ip.teredo is None
-    if is_public:
-        return True
-    return any(ip in ipaddress.ip_network(network) for network in allowed if ip.version == ipaddress.ip_network(network).version)
+    return is_public or is_listed(str(ip), allowed)
+
+
+def is_listed(address: str, networks: tuple[str, ...]) -> bool:
+    """Is ``address`` in one of these networks (CIDRs)?"""
+    ip = ipaddress.ip_address(address)
+    return any(ip in ipaddress.ip_network(network) for network in networks)
 
 
 def is_own(address: str) -> bool:

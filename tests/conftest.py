@@ -9,6 +9,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from tests.integration.s3_proxy import S3Proxy
+from tests.integration.swift import Swift
 from tests.stack import Stack
 
 _TEMPLATE = "mailwarren_template"
@@ -76,3 +78,25 @@ def pipeline(servers: Stack, vhost: str, database: str) -> Iterator[Stack]:
     settings = {"RABBITMQ_ADDRESS": vhost, "RABBITMQ_API": servers.rabbitmq.api, "DB_URI": database}
     with Stack(settings, services=()) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """A real S3, the same for the whole session."""
+    with Swift(tmp_path_factory.mktemp("swift")) as swift:
+        swift.make_bucket("payloads")
+        yield swift
+
+
+@pytest.fixture(scope="module")
+def swift(swift_server: Swift) -> Swift:
+    """A real S3 with an empty bucket ``payloads``. Frozen at most, and thawed again by who did that."""
+    swift_server.empty_bucket("payloads")
+    return swift_server
+
+
+@pytest.fixture
+def proxy(swift: Swift) -> Iterator[S3Proxy]:
+    """The way to it, on which a test can make trouble."""
+    with S3Proxy(swift.address) as proxy:
+        yield proxy

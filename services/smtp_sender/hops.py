@@ -9,11 +9,12 @@ from services.smtp_sender.dane import Found
 from services.smtp_sender.mta_sts import Mode
 from services.smtp_sender.mta_sts_client import StsClient
 from services.smtp_sender.policy import FAILURES, Basis, Forbidden, decide_policy, raise_security
-from services.smtp_sender.route import Host, Resolver, decide_domain, is_allowed, is_own, parse_literal
+from services.smtp_sender.route import Host, Resolver, decide_domain, parse_literal
 from services.smtp_sender.session import Ending, Target
 from services.smtp_sender.settings import ServiceSettings
 from shared.delivery.pools import Source
 from shared.log import get_logger
+from shared.reachable import is_allowed, is_own
 from shared.trouble import BadSetting
 from shared.wire.instructions import Instructions, Security, Smarthost
 from shared.wire.result import Result, State

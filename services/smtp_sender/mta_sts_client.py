@@ -13,9 +13,10 @@ from prometheus_client import Counter
 
 from services.smtp_sender.lookup import Coalesced
 from services.smtp_sender.mta_sts import InvalidPolicy, StsPolicy, parse_policy, parse_record
-from services.smtp_sender.route import Resolver, is_allowed, is_own
+from services.smtp_sender.route import Resolver
 from services.smtp_sender.session import Ending
 from shared.log import get_logger
+from shared.reachable import is_allowed, is_own
 from shared.trouble import BadSetting
 
 FETCHES = Counter("smtp_mta_sts_fetches", "MTA-STS policies fetched, or not", ["result"])

@@ -16,9 +16,6 @@ from services.smtp_sender.lookup import Lookups
 from services.smtp_sender.policy import Policy
 from services.smtp_sender.session import Ending
 from shared.mail.address import Mailbox, domain_to_ascii
-from shared.reachable import is_allowed as is_allowed
-from shared.reachable import is_local as is_local
-from shared.reachable import is_own as is_own
 from shared.trouble import BadSetting
 from shared.wire.result import Result, State
 

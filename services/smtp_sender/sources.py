@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from services.smtp_sender.pool_book import PoolBook
-from services.smtp_sender.route import is_local
 from services.smtp_sender.session import Ending
 from services.smtp_sender.settings import ServiceSettings
 from shared.delivery.patterns import find_greylisted_source
 from shared.delivery.pools import Source
+from shared.reachable import is_local
 from shared.wire.message import Message
 from shared.wire.result import Result, State
 

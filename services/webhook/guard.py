@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 from services.webhook.settings import ServiceSettings
-from shared.reachable import is_allowed, is_own
+from shared.reachable import is_allowed, is_listed, is_own
 
 MOST_ADDRESSES = 3
 """Tried in one attempt."""
@@ -59,12 +59,7 @@ class Guard:
             except (OSError, UnicodeError) as error:
                 raise Unresolved(f"{host} is not found: {error or type(error).__name__}") from None
         allowed = self._settings.webhook_allow_private
-        fine = [one for one in addresses if is_allowed(one, allowed) and (not is_own(one) or _is_listed(one, allowed))]
+        fine = [one for one in addresses if is_allowed(one, allowed) and (not is_own(one) or is_listed(one, allowed))]
         if not fine:
             raise Forbidden(f"{host} leads to private addresses, or ours, only")
         return fine[:MOST_ADDRESSES]
-
-
-def _is_listed(address: str, networks: tuple[str, ...]) -> bool:
-    ip = ipaddress.ip_address(address)
-    return any(ip in ipaddress.ip_network(network) for network in networks)

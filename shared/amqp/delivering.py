@@ -202,7 +202,9 @@ class Delivering:
         if (hop := current_hop()) is not None:
             _trace(hop, message, attempt, verdict)
         log.info(
-            {Sent: "delivered", Retry: "will be tried again", Failed: "failed"}[type(verdict)],
+            "refused, and handed to the next strategy"
+            if is_handed_on
+            else {Sent: "delivered", Retry: "will be tried again", Failed: "failed"}[type(verdict)],
             id=message.id,
             recipient=message.recipient[:320],
             attempt=attempt.number,

@@ -39,6 +39,11 @@ WORDS = [
 
 def run(data: bytes) -> None:
     """Raises when something is found."""
+    judge(data)
+
+
+def judge(data: bytes) -> list[str] | None:
+    """What became of each message in a body: "a mail", or the field that is wrong; None: it holds none. Raises when something is found."""
     choice, raw = (data[:1] or b"\0")[0], data[1:]
     with suppress(WireError):
         decompress(raw, 10_000)
@@ -48,9 +53,8 @@ def run(data: bytes) -> None:
         items, _ = parse_items(raw, by_line=bool(choice & 2))
     except WireError as error:
         str(error).encode()
-        return
-    for index, item in enumerate(items):
-        _take(item, _DOORS[choice & 1], index)
+        return None
+    return [_take(item, _DOORS[choice & 1], index) for index, item in enumerate(items)]
 
 
 def _check_meaning(raw: bytes) -> None:
@@ -62,13 +66,13 @@ def _check_meaning(raw: bytes) -> None:
         parse_document(render_document(value))
 
 
-def _take(item: object, door: Door, index: int) -> None:
+def _take(item: object, door: Door, index: int) -> str:
     try:
         submission = parse_submission(item, door, index)
     except InvalidItem as error:
         # It must fit into a problem document.
         render_document({"field": error.field, "detail": error.reason})
-        return
+        return str(error.field)
     if "route" not in door.scopes:
         assert not submission.key
         assert not {"smarthost", "ips", "queues"} & {name for name, value in submission.properties.items() if value is not None}
@@ -80,3 +84,4 @@ def _take(item: object, door: Door, index: int) -> None:
     for ready in prepare(submission, _NOW, 1024, "inbox").mails:
         parse_document(bytes(ready.mail))
         parse_document(bytes(ready.record))
+    return "a mail"

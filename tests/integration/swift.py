@@ -99,6 +99,14 @@ class Swift:
         Minio(self.address, ACCESS_KEY, SECRET_KEY, secure=False, region=REGION).make_bucket(name)
         return self.bucket(name)
 
+    def empty_bucket(self, name: str) -> None:
+        """Nothing is in the bucket any more."""
+        from minio import Minio
+
+        client = Minio(self.address, ACCESS_KEY, SECRET_KEY, secure=False, region=REGION)
+        for item in client.list_objects(name, recursive=True):
+            client.remove_object(name, item.object_name or "")
+
     def __enter__(self) -> Self:
         self._prepare()
         with self._stack:

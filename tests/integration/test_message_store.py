@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,13 +27,6 @@ ROOT = Path(__file__).parents[2]
 KEY = "v1/2026/11/23/5b0f6a3e-9f0e-4a52-9a6b-0f5f7f1c2d3e"
 MEGABYTE = 1024 * 1024
 LARGE = 20 * MEGABYTE
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
-    with Swift(tmp_path_factory.mktemp("swift")) as swift:
-        swift.make_bucket("payloads")
-        yield swift
 
 
 @pytest.fixture(params=["dir", "s3"])

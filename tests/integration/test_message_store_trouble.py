@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,19 +22,6 @@ KEY = "v1/2026/11/23/5b0f6a3e-9f0e-4a52-9a6b-0f5f7f1c2d3e"
 OTHER = f"{KEY}-other"
 CONTENT = os.urandom(100_000)
 BUSY, BUSY_FOR_LONG = Fault(status=503), Fault(status=503, has_body=False, retry_after=3600)
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
-    with Swift(tmp_path_factory.mktemp("swift")) as swift:
-        swift.make_bucket("payloads")
-        yield swift
-
-
-@pytest.fixture
-def proxy(swift: Swift) -> Iterator[S3Proxy]:
-    with S3Proxy(swift.address) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import random
 import resource
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -144,13 +143,6 @@ def test_a_full_disk_is_a_reason_to_come_again(vhost: str, tmp_path: Path) -> No
         send_in_pieces(client.begin(), CONTENT + b"x" * 3_000_000 + b"\r\n")
         assert client.reply().startswith("250-2.0.0")
         assert len(payloads(inbox)) == 1
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
-    with Swift(tmp_path_factory.mktemp("swift")) as swift:
-        swift.make_bucket("payloads")
-        yield swift
 
 
 def s3(swift: Swift, spool: Path) -> dict[str, str]:

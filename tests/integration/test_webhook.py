@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -67,6 +67,10 @@ class Desk:
         """So many posts to an endpoint, as soon as they are there."""
         wait_until(lambda: len(self.receiver.at(f"/{name}")) >= count, within=within, what=f"{count} posts to {name}")
         return self.receiver.at(f"/{name}")
+
+    def wait_for_row(self, name: str, is_so: Callable[[dict[str, Any]], bool]) -> None:
+        """Until the document of an endpoint in Postgres is so."""
+        wait_until(lambda: is_so(self.row(name)), within=15, what=f"the row of {name}")
 
     def row(self, name: str) -> dict[str, Any]:
         """The document of an endpoint in Postgres."""
@@ -169,7 +173,7 @@ def test_who_fails_gets_the_same_again_and_nobody_else_does(desk: Desk, capsys: 
     for name in (*failing, *odd, good):
         desk.posts(name)
     for name in failing:
-        wait_until(lambda name=name: desk.row(name).get("failing_since"), within=10)  # type: ignore[misc]
+        desk.wait_for_row(name, lambda row: "failing_since" in row)
         desk.receiver.modes[f"/{name}"] = "ok"
     assert call(["webhooks", "list", "--db-uri", desk.database]) == 0
     listed = capsys.readouterr().out
@@ -180,7 +184,7 @@ def test_who_fails_gets_the_same_again_and_nobody_else_does(desk: Desk, capsys: 
         assert posts[0].ids == [f"{ident}.1.delivered"]
         assert len({(post.headers["webhook-id"], post.body) for post in posts}) == 1
         assert posts[-1].headers["webhook-signature"] == sign_with_openssl(desk.secrets[name], posts[-1])
-        wait_until(lambda name=name: "failing_since" not in desk.row(name), within=10)  # type: ignore[misc]
+        desk.wait_for_row(name, lambda row: "failing_since" not in row)
     # An answer that says 200 and never ends is a 200.
     for name in (good, *odd):
         assert [post.ids for post in desk.receiver.at(f"/{name}")] == [[f"{ident}.1.delivered"]]
@@ -215,15 +219,16 @@ def test_one_that_is_gone_and_one_that_failed_for_a_day_are_disabled(desk: Desk,
             )
     desk.tell("success", make_result())
     for name in (gone, dead):
-        wait_until(lambda name=name: desk.row(name)["enabled"] is False, within=15)  # type: ignore[misc]
+        desk.wait_for_row(name, lambda row: row["enabled"] is False)
     desk.posts(young)
     assert desk.row(young)["enabled"] is True
     assert desk.row(gone)["reason"] == "410 Gone: it wants nothing any more"
     assert desk.row(dead)["reason"] == "nothing was taken for 1 day, 0:00:00; the last: it answered 503"
     call(["webhooks", "list", "--db-uri", desk.database])
     assert "disabled since 20" in capsys.readouterr().out
-    assert desk.process is not None
-    wait_until(lambda: f'webhook_disabled_total{{endpoint="{dead}"}} 1.0' in desk.process.get("/metrics")[1], within=10)  # type: ignore[union-attr]
+    process = desk.process
+    assert process is not None
+    wait_until(lambda: f'webhook_disabled_total{{endpoint="{dead}"}} 1.0' in process.get("/metrics")[1], within=10)
 
     desk.receiver.modes[f"/{dead}"] = "ok"
     assert call(["webhooks", "enable", dead, "--db-uri", desk.database]) == 0

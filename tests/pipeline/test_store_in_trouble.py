@@ -3,7 +3,6 @@
 import hashlib
 import smtplib
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -23,19 +22,6 @@ from tests.support.waiting import wait_until
 
 CONTENT = b"From: a@shop.example\r\nSubject: x\r\nX-Token: x\r\n\r\n" + b"x" * 100_000 + b"\r\n"
 BUSY = Fault(status=503)
-
-
-@pytest.fixture(scope="module")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
-    with Swift(tmp_path_factory.mktemp("swift")) as swift:
-        swift.make_bucket("payloads")
-        yield swift
-
-
-@pytest.fixture
-def proxy(swift: Swift) -> Iterator[S3Proxy]:
-    with S3Proxy(swift.address) as proxy:
-        yield proxy
 
 
 def s3(proxy: S3Proxy) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_events_through_kills_and_failures(pipeline: Stack, tmp_path: Path, caps
             receiver.mode = "503" if quarter == 2 else "ok"
             seen = len(receiver.posts)
             with ServiceProcess("webhook", settings) as process:
-                wait_until(lambda seen=seen: len(receiver.posts) > seen, within=30)  # type: ignore[misc]
+                receiver.wait_for_posts(seen + 1)
                 process.signal(SIGKILL)
                 process.wait()
         receiver.mode = "ok"

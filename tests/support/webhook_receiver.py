@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.waiting import wait_until
+
 MODES = ("ok", "slow", "endless", "endless-head", "reset")
 """Besides these a mode is a status code, perhaps with a header: ``500``, ``429 Retry-After: 7``, ``302 Location: http://…``."""
 
@@ -51,6 +53,10 @@ class Receiver:
         self.posts: list[Post] = []
         self._tls = tls
         self._serving: set[asyncio.Task[None]] = set()
+
+    def wait_for_posts(self, count: int) -> None:
+        """Until there were so many; not from the loop that it runs in."""
+        wait_until(lambda: len(self.posts) >= count, within=30, what=f"{count} posts")
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0, ssl=self._tls)

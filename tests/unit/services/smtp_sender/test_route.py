@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.smtp_sender.route import Resolver, decide_domain, is_allowed, is_local, parse_literal
+from services.smtp_sender.route import Resolver, decide_domain, parse_literal
 from shared.mail.address import parse_mailbox
+from shared.reachable import is_allowed, is_local
 from shared.trouble import BadSetting
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,17 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.amqp.delivering import Delivering
 from shared.amqp.frame import Frame
-from shared.amqp.notifying import Notifying
-from shared.amqp.once import Once
 from shared.delivery.conditions import Index
 from shared.delivery.finished import Finished
-from shared.delivery.patterns_file import load_patterns
-from shared.delivery.settings import RetrySettings
 from shared.delivery.stops import NO_STOPS, Stops, parse_error
 from shared.delivery.suppressions import Held
-from shared.process import Runtime
-from shared.storage.journal import FileJournal
 from shared.wire.instructions import Instructions
 from shared.wire.message import Message
 from shared.wire.publication import Step
 from shared.wire.times import render_time
-from tests.unit.shared.delivery.messages import KEYS, make_message
+from tests.unit.shared.amqp import sender
+from tests.unit.shared.delivery.messages import make_message
 
 SUPPRESSED = Stops({"to@b.example": Held("unsubscribed")})
 REFUSED = Stops(errors=Index([parse_error({"name": "x", "destination": "b.example", "code": 550})]))
@@ -39,36 +32,9 @@ async def attempt(message: Message, instructions: Instructions) -> Finished:
     raise AssertionError("an attempt was made")
 
 
-async def fetch(message: Message) -> bytes:
-    """The content of every mail."""
-    return b"Subject: x\r\n\r\nhello\r\n"
-
-
-async def as_it_is(message: Message) -> Message:
-    """The policy ``in``: nothing is stored by senders."""
-    return message
-
-
-async def deliver(folder: Path, frame: Frame, stops: Stops, put_away: Callable[[Message], Awaitable[Message]] = as_it_is) -> Step:
-    """The step of a process that dies before the step is published."""
-    settings, journal = RetrySettings(), FileJournal(folder)
-    delivering = Delivering(
-        strategy="smtp",
-        home="outbox",
-        attempt=attempt,
-        once=Once(journal),
-        settings=settings,
-        keys=KEYS,
-        runtime=Runtime("test"),
-        notifying=Notifying(fetch, "me.example", settings, KEYS),
-        patterns=load_patterns(""),
-        put_away=put_away,
-        stops=lambda: stops,
-    )
-    try:
-        return await delivering.handle(frame)
-    finally:
-        journal.close()
+async def deliver(folder: Path, frame: Frame, stops: Stops, **more: Any) -> Step:
+    """With this in force; no attempt may be made."""
+    return await sender.deliver(folder, frame, attempt=attempt, stops=lambda: stops, **more)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +68,7 @@ async def put_away(message: Message) -> Message:
 async def test_a_mail_that_waits_has_its_content_put_away_and_the_records_know(tmp_path: Path, nextattempt: Any) -> None:
     message = make_message(seen=render_time(datetime.now(UTC)), nextattempt=nextattempt)
     frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
-    mail, record = (await deliver(tmp_path, frame, PUT_OFF, put_away)).publications
+    mail, record = (await deliver(tmp_path, frame, PUT_OFF, put_away=put_away)).publications
     for told in (mail, record):
         document = orjson.loads(told.body)
         assert document["key"] == "v1/k"
@@ -119,7 +85,7 @@ async def test_a_mail_that_is_final_is_not_put_away(tmp_path: Path, stops: Stops
 
     message = make_message(seen=render_time(datetime.now(UTC)))
     frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
-    step = await deliver(tmp_path, frame, stops, never)
+    step = await deliver(tmp_path, frame, stops, put_away=never)
     assert step.publications[0].key == "failure"
 
 
@@ -141,7 +107,7 @@ async def test_a_key_that_is_new_is_told_whether_the_mail_was_tried_or_not(tmp_p
     """The store may have been out of reach when it was to wait for the first time."""
     message = make_message(seen=render_time(datetime.now(UTC)), nextattempt=FAR, results=results)
     frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
-    _, record = (await deliver(tmp_path, frame, NO_STOPS, put_away)).publications
+    _, record = (await deliver(tmp_path, frame, NO_STOPS, put_away=put_away)).publications
     assert orjson.loads(record.body)["key"] == "v1/k"
 
 

@@ -10,20 +10,14 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
-from shared.amqp.delivering import Delivering
 from shared.amqp.frame import Frame
-from shared.amqp.notifying import Notifying
-from shared.amqp.once import Once
 from shared.delivery.finished import Finished
-from shared.delivery.patterns_file import load_patterns
-from shared.delivery.settings import RetrySettings
-from shared.process import Runtime
-from shared.storage.journal import FileJournal
 from shared.wire.instructions import Instructions
 from shared.wire.message import Message
 from shared.wire.result import Attempt, Result, State
 from shared.wire.times import render_time
-from tests.unit.shared.delivery.messages import KEYS, make_message
+from tests.unit.shared.amqp.sender import deliver
+from tests.unit.shared.delivery.messages import make_message
 
 NAMES = {
     "delivered": ("delivered_messages_total", {"strategy": "smtp"}),
@@ -48,26 +42,9 @@ async def handle(folder: Path, reply: tuple[Result, int, str, str], **properties
         state = State.MESSAGE if result is Result.ACCEPTED else State.RCPTTO
         return Finished(Attempt(state, result, message.attempt, datetime.now(UTC), code, status, text, strategy="smtp"), size=10)
 
-    async def fetch(_: Message) -> bytes:
-        return b"Subject: x\r\n\r\n"
-
-    settings = RetrySettings()
     message = make_message(seen=render_time(datetime.now(UTC) - timedelta(seconds=100)), **properties)
     frame = Frame(orjson.dumps(dict(message.document)), None, True, False, 0, None, None, 1)
-    journal = FileJournal(folder)
-    delivering = Delivering(
-        strategy="smtp",
-        home="outbox",
-        attempt=attempt,
-        once=Once(journal),
-        settings=settings,
-        keys=KEYS,
-        runtime=Runtime("test"),
-        notifying=Notifying(fetch, "me.example", settings, KEYS),
-        patterns=load_patterns(""),
-    )
-    await delivering.handle(frame)
-    journal.close()
+    await deliver(folder, frame, attempt=attempt)
 
 
 NO_SUCH = (Result.ERROR, 550, "5.1.1", "no such user here")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,20 +15,12 @@ import pytest
 from services.cli.__main__ import call
 from shared.storage.database import Connection, DatabaseSettings, connect
 from shared.storage.webhooks import clear_failing, disable_endpoint, disable_failing, enable_endpoint, mark_failing
-from tests.integration.json_inbox_process import Inbox, run_inbox
-from tests.stack import Stack
+from tests.integration.json_inbox_process import Inbox
 
 T = TypeVar("T")
 HOOK: dict[str, Any] = {"name": "shop", "url": "https://shop.example/hook?k=1", "events": ["delivered", "failed"], "tags": ["a"]}
 OWN = "whsec_" + "QUJD" * 10
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One json-inbox for the whole module."""
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads")) as inbox:
-        yield inbox
 
 
 @pytest.fixture

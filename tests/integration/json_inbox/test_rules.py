@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,9 @@ import orjson
 import psycopg
 import pytest
 
-from tests.integration.json_inbox_process import Inbox, message, run_inbox
-from tests.stack import Stack
+from tests.integration.json_inbox_process import Inbox, message
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "rules.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def running(servers: Stack, database_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """One process for the whole module."""
-    with run_inbox(servers, database_template, tmp_path_factory.mktemp("payloads")) as inbox:
-        yield inbox
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "rules.md").read_text()
 
 
 @pytest.fixture
