@@ -14,17 +14,16 @@ from deploy.stack.places import HOST, free_ports
 from tests.bench.amqp import AmqpClient
 from tests.bench.listener import Listener
 from tests.bench.load import LoadFailed, start_crowd
+from tests.bench.patience import NO_PROGRESS, POLL, watch
 from tests.bench.plan import Crowd
 from tests.bench.publisher import name_domain
-from tests.bench.rounds import PATIENCE, Stage
+from tests.bench.rounds import Stage
 from tests.bench.sink import Sink, summarize_mails
 from tests.bench.usage import read_memory
 from tests.bench.zone import TARPIT, TARPITTED, find_host
 from tests.support.ledger import Mail
 
 _SENDER = "smtp-sender"
-_POLL = 0.25
-_TELL = 5.0
 _WAITS = ("5s", "30s", "1m", "5m", "10m", "30m", "1h", "2h")
 _QUEUES = ("outbox", *(f"wait.{wait}" for wait in _WAITS))
 """Where mail for the tarpit may lie when all is over."""
@@ -92,7 +91,7 @@ class CrowdCourse:
         load = start_crowd(self._stack.env["RABBITMQ_ADDRESS"], self._crowd)
         try:
             while (loaded := load.finish()) is None:
-                time.sleep(_POLL)
+                time.sleep(POLL)
         finally:
             load.stop()
         rate = self._crowd.messages / (loaded.ended - loaded.began)
@@ -109,19 +108,13 @@ class CrowdCourse:
         self._stack.start(_SENDER, max(1, self._stack_copies()), **settings)
         self._pids = self._stack.pids(_SENDER)
         expected = self._crowd.messages - (count_tarpitted(self._crowd) if self._crowd.has_tarpit else 0)
-        seen: tuple[int, ...] = ()
-        moved = told = time.monotonic()
-        while min(progress := self._look(expected)) < expected:
-            now = time.monotonic()
-            if progress != seen:
-                seen, moved = progress, now
-            elif now - moved > PATIENCE:
-                self._faults.append(f"no progress for {PATIENCE:.0f} s")
-                return
-            if now - told > _TELL:
-                told = now
-                self._stage.say(f"  {self._crowd.title}: {progress[0]:,} of {expected:,} in the sink")
-            time.sleep(_POLL)
+        title = self._crowd.title
+        if not watch(
+            lambda: self._look(expected),
+            lambda progress: min(progress) >= expected,
+            lambda progress: self._stage.say(f"  {title}: {progress[0]:,} of {expected:,} in the sink"),
+        ):
+            self._faults.append(NO_PROGRESS)
 
     def conclude(self) -> CrowdResult:
         """Check, and work out the figures."""

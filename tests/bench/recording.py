@@ -19,15 +19,14 @@ from pamqp import commands
 from shared.storage.directory import DirectoryStore
 from tests.bench.amqp import AmqpClient
 from tests.bench.load import Load, LoadFailed
+from tests.bench.patience import NO_PROGRESS, PATIENCE, POLL, watch
 from tests.bench.plan import RECORDING
 from tests.bench.record_load import name_payload
-from tests.bench.rounds import PATIENCE, Stage
+from tests.bench.rounds import Stage
 from tests.bench.usage import Meter, Usage
 
 _SERVICE = "result-recorder"
 _ROWS = 'recorder_rows_total{table="message_status"}'
-_POLL = 0.1
-_TELL = 5.0
 KINDS = {
     "alone": "results of mail that applications published",
     "inline": "acceptances and results",
@@ -113,7 +112,7 @@ class Course:
         load = Load(argv, messages=self._results, tells=True)
         try:
             while (loaded := load.finish()) is None:
-                time.sleep(_POLL)
+                time.sleep(POLL)
         finally:
             load.stop()
         self._stage.say(
@@ -137,26 +136,25 @@ class Course:
         return self._conclude(usage, self._samples[-1][1] - before, cleaned)
 
     def _watch(self) -> None:
-        seen, moved, told = -1, time.monotonic(), time.monotonic()
-        while seen < self._results:
-            now, rows = time.monotonic(), self._count_committed()
-            self._samples.append((now, rows))
-            if rows != seen:
-                seen, moved = rows, now
-            elif now - moved > PATIENCE:
-                self._faults.append(f"no progress for {PATIENCE:.0f} s")
-                return
-            if now - told > _TELL:
-                told = now
-                self._stage.say(f"  ({RECORDING}) {rows:,} of {self._results:,} recorded")
-            time.sleep(_POLL)
+        results = self._results
+        if not watch(
+            self._sample,
+            lambda rows: rows >= results,
+            lambda rows: self._stage.say(f"  ({RECORDING}) {rows:,} of {results:,} recorded"),
+        ):
+            self._faults.append(NO_PROGRESS)
+
+    def _sample(self) -> int:
+        rows = self._count_committed()
+        self._samples.append((time.monotonic(), rows))
+        return rows
 
     def _wait_clean(self) -> bool:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             if not self._records.count_under_way() and not self._records.count_payloads():
                 return True
-            time.sleep(_POLL)
+            time.sleep(POLL)
         return False
 
     def _conclude(self, usage: Usage, counted: int, cleaned: float | None) -> RecordingResult:

@@ -13,6 +13,7 @@ from deploy.stack.health import tail
 from deploy.stack.services import SERVICES
 from deploy.stack.temporary import TemporaryStack
 from tests.bench.load import Load, Loaded, LoadFailed, start_publisher, start_smtp_source
+from tests.bench.patience import NO_PROGRESS, watch
 from tests.bench.plan import OUR_WAYS, Job
 from tests.bench.postfix import Postfix
 from tests.bench.records import Records
@@ -22,10 +23,6 @@ from tests.bench.sink import Arrived, Sink, summarize_mails
 from tests.bench.usage import Meter, Usage
 from tests.support.ledger import Mail
 
-PATIENCE = 60.0
-"""Seconds without any progress after which a round is given up."""
-_POLL = 0.1
-_TELL = 2.0
 SINK, LOAD, DRAIN, POSTFIX, LOGS = "sink", "load generator", "reader of results", "postfix", "logs (supervisord)"
 BENCH = "bench itself"
 OURS = tuple(SERVICES)
@@ -129,27 +126,16 @@ class Course:
 
     def watch(self, load: Load) -> None:
         """Wait until all has arrived, is written down and is cleaned up, or nothing moves any more. Raises LoadFailed."""
-        seen: tuple[int, ...] = ()
-        moved = told = time.monotonic()
-        while True:
-            self.loaded = self.loaded or load.finish()
-            progress = self._look()
-            is_done = self.loaded is not None and min(progress) >= self._job.messages
-            if is_done and self._recorded_at is None:
-                self._recorded_at = time.time()
-            if is_done and not self._find_remains():
-                return
-            now = time.monotonic()
-            if progress != seen:
-                seen, moved = progress, now
-            elif now - moved > PATIENCE:
-                self.faults.append(f"no progress for {PATIENCE:.0f} s")
-                self._is_stuck = True
-                return
-            if now - told > _TELL:
-                told = now
-                self._stage.say(f"  {self._job.title}: {self._spell(progress)}")
-            time.sleep(_POLL)
+        title = self._job.title
+        if not watch(lambda: self._look(load), self._is_done, lambda seen: self._stage.say(f"  {title}: {self._spell(seen)}")):
+            self.faults.append(NO_PROGRESS)
+            self._is_stuck = True
+
+    def _is_done(self, progress: tuple[int, ...]) -> bool:
+        if self.loaded is None or min(progress) < self._job.messages:
+            return False
+        self._recorded_at = self._recorded_at or time.time()
+        return not self._find_remains()
 
     def conclude(self, usage: Usage) -> Round:
         """Check, and work out the figures."""
@@ -184,8 +170,9 @@ class Course:
                     self._stage.say(f"the end of its log:\n{tail(self._stage.stack.log(name))}")
         return faults
 
-    def _look(self) -> tuple[int, ...]:
+    def _look(self, load: Load) -> tuple[int, ...]:
         """Mails in the sink, results read, final rows (counted when all else is there: it costs)."""
+        self.loaded = self.loaded or load.finish()
         arrived = self._sink.count()
         if self._records is None:
             return (arrived,)
