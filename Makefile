@@ -1,7 +1,7 @@
 # All commands of the project; `make` alone lists them. Each installs what it needs first.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status logs clean test chaos check fmt bench
+.PHONY: help setup demo up down status logs clean test chaos check fmt bench bench-guard
 MAKEFLAGS += --no-print-directory
 
 PYTHON := .venv/bin/python
@@ -9,7 +9,7 @@ PYTHON := .venv/bin/python
 NEEDS_SETUP := @test -x $(PYTHON) || { echo "Nothing is set up here yet: run \`make setup\`." >&2; exit 2; }
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## install what is missing: Debian packages, .venv with the locked Python packages
 	@sh deploy/bootstrap.sh demo test bench
@@ -62,3 +62,7 @@ fmt: ## format the code and mend what lint can mend
 bench: ## measure against Postfix on this machine (ARGS=--help)
 	@sh deploy/bootstrap.sh bench
 	@$(PYTHON) -m tests.bench $(ARGS)
+
+bench-guard: ## fail when we have become slower than docs/bench.json has it, compared with Postfix and Celery (ARGS=--help)
+	@sh deploy/bootstrap.sh bench
+	@$(PYTHON) -m tests.bench.guard $(ARGS)

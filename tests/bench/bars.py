@@ -2,17 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from tests.bench.accepting import KINDS, AcceptResult
 from tests.bench.archiving import ArchivingResult
+from tests.bench.backlog import SMALL, BacklogResult
 from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured
 from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
+from tests.bench.pacing import PacedResult
 from tests.bench.plan import ACCEPTING, RECORDING, WAYS
 from tests.bench.recording import KINDS as RECORDED_KINDS
 from tests.bench.recording import RecordingResult
+from tests.bench.scaling import KINDS as SCALED_KINDS
+from tests.bench.scaling import ScalingResult
+from tests.bench.speed_ways import BACKLOG, PACED, SCALING
 
-_OVER_POSTFIX = {"a": 0.5, "b": 1.5}
+_OVER_POSTFIX = {("a", 5): 1.5, ("b", 5): 3.0, ("a", 100): 1.0}
+"""By way and KB."""
+_OVER_CELERY = 1.5
 _ACCEPTED_OVER_POSTFIX = {"connection": 1.2, "pipelining": 1.5}
 _ACCEPTED = {"batch": 5000, "single": 800}
 """Messages per second."""
@@ -28,6 +36,10 @@ _ARCHIVED = 20_000
 """Rows per second."""
 _LARGEST_IDLE, _MOST_GROWTH, _LARGEST_LOADED = 90, 100, 200
 """MB."""
+_PERCENTILES = {"p50": 0.03, "p99": 0.25}
+"""Seconds from 250 to the sink at half load."""
+_TWO_OVER_ONE = 1.6
+_LARGE_OVER_SMALL, _LATE_OVER_EARLY = 0.9, 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +58,17 @@ class Bar:
 
 
 def check_bars(figures: Sequence[Figure], measured: Measured) -> list[Bar]:
-    """The bars, as far as they were measured. Rates are those of mails of 5 KB."""
-    small = [figure for figure in figures if figure.size == 5]
-    bars = [bar for figure in small for bar in _check_figure(figure)]
+    """The bars, as far as they were measured."""
+    bars = [bar for figure in figures for bar in _check_figure(figure)]
     if measured.crowds:
         bars += _check_crowds(measured.crowds)
     bars += [bar for result in measured.accepting for bar in _check_accepting(result)]
     bars += _check_recording([result for result in measured.recording if not result.faults])
     bars += _check_archiving([result for result in measured.archiving if not result.faults])
+    bars += _check_pacing([result for result in measured.pacing if not result.faults])
+    bars += [bar for result in measured.scaling for bar in _check_scaling(result)]
+    if measured.backlog is not None and not measured.backlog.faults:
+        bars += _check_backlog(measured.backlog)
     bars += [_check_heavy(peak) for peak in measured.heavy]
     if measured.loaded is not None:
         bars.append(_check_loaded(measured.loaded))
@@ -64,13 +79,15 @@ def check_bars(figures: Sequence[Figure], measured: Measured) -> list[Bar]:
 
 def _check_figure(figure: Figure) -> Iterator[Bar]:
     what = f"({figure.way}) {WAYS[figure.way]}, {figure.size} KB"
-    if figure.way in _OVER_POSTFIX and figure.ratio is not None:
-        least = _OVER_POSTFIX[figure.way]
-        yield Bar(f"{what}, messages/s over Postfix's", f"≥ {least:.2f}", f"{figure.ratio:.2f}", figure.ratio >= least)
-    if figure.over_unsigned is not None:
-        ratio = figure.over_unsigned
-        yield Bar(f"{what}, messages/s over those of (b)", f"≥ {_OVER_UNSIGNED:.2f}", f"{ratio:.2f}", ratio >= _OVER_UNSIGNED)
-    if figure.way in ("b", "d") and figure.reused is not None:
+    ratios = [
+        ("messages/s over Postfix's", figure.ratio, _OVER_POSTFIX.get((figure.way, figure.size))),
+        ("messages/s over those of (b)", figure.over_unsigned, _OVER_UNSIGNED),
+        ("messages/s over Celery's", figure.over_celery, _OVER_CELERY),
+    ]
+    for over, ratio, least in ratios:
+        if ratio is not None and least is not None:
+            yield Bar(f"{what}, {over}", f"≥ {least:.2f}", f"{ratio:.2f}", ratio >= least)
+    if figure.way in ("b", "d") and figure.size == 5 and figure.reused is not None:
         yield Bar(f"{what}, reused sessions", f"≥ {_REUSED:.0%}", f"{figure.reused:.1%}", figure.reused >= _REUSED)
 
 
@@ -116,6 +133,33 @@ def _check_archiving(results: Sequence[ArchivingResult]) -> Iterator[Bar]:
         best = max(result.rate for result in results)
         what = f"({RECORDING}) {results[0].rows:,} old verdicts into the archive, rows/s, the best of {len(results)}"
         yield Bar(what, f"≥ {_ARCHIVED:,}", f"{best:,.0f}", best >= _ARCHIVED)
+
+
+def _check_pacing(results: Sequence[PacedResult]) -> Iterator[Bar]:
+    if results:
+        rate = median(result.rate for result in results)
+        for name, most in _PERCENTILES.items():
+            found = median(getattr(result, name) for result in results)
+            what = f"({PACED}) SMTP at half load, {rate:,.0f}/s: from 250 to the sink, {name}"
+            yield Bar(what, f"< {most * 1e3:.0f} ms", f"{found * 1e3:.1f} ms", found < most)
+
+
+def _check_scaling(result: ScalingResult) -> Iterator[Bar]:
+    kind, ratio, share = SCALED_KINDS[result.kind], result.ratio, result.share
+    if kind.is_sealed and ratio is not None and share is not None:
+        what = f"({SCALING}) {kind.what} ({share:.0%} of the CPU is smtp-sender's): two senders over one"
+        yield Bar(what, f"≥ {_TWO_OVER_ONE:.2f}", f"{ratio:.2f}", ratio >= _TWO_OVER_ONE)
+
+
+def _check_backlog(result: BacklogResult) -> Iterator[Bar]:
+    what, ratio = f"({BACKLOG}) {result.messages:,} mails in outbox", result.ratio or 0.0
+    yield Bar(
+        f"{what}: messages/s over those with {SMALL:,}", f"≥ {_LARGE_OVER_SMALL:.2f}", f"{ratio:.2f}", ratio >= _LARGE_OVER_SMALL
+    )
+    for name, growth in result.memory.items():
+        is_flat = 0 < growth.ratio <= _LATE_OVER_EARLY
+        measured = f"{growth.ratio:.2f} ({growth.early / MB:.0f} → {growth.late / MB:.0f} MB)"
+        yield Bar(f"{what}: memory of {name}, last quarter over second tenth", f"≤ {_LATE_OVER_EARLY:.2f}", measured, is_flat)
 
 
 def _check_heavy(peak: HeavyPeak) -> Bar:

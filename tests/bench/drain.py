@@ -1,6 +1,6 @@
-"""Takes the results from the queue ``success`` and acks them: the user who reads what became of his mail.
+"""Takes the results from a queue (``success``) and acks them: the user who reads what became of his mail.
 
-    python -m tests.bench.drain URL FILE
+    python -m tests.bench.drain URL FILE [QUEUE]
 
 Runs until it is told to stop; ``FILE`` always holds the number of results acked so far (8 octets, big-endian).
 """
@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.drain", description=__doc__)
     parser.add_argument("url")
     parser.add_argument("file", type=Path)
+    parser.add_argument("queue", nargs="?", default=QUEUE)
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends us
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(0))
@@ -60,7 +61,7 @@ def main() -> None:
     count = os.open(given.file, os.O_WRONLY | os.O_CREAT)
     with AmqpClient(given.url, "bench takes results") as client:
         client.call(commands.Basic.Qos(prefetch_count=PREFETCH), commands.Basic.QosOk)
-        client.call(commands.Basic.Consume(queue=QUEUE), commands.Basic.ConsumeOk)
+        client.call(commands.Basic.Consume(queue=given.queue), commands.Basic.ConsumeOk)
         os.pwrite(count, _COUNT.pack(0), 0)
         while True:
             for kind, payload in client.take_frames():

@@ -6,10 +6,14 @@ from statistics import median
 
 from tests.bench.accepting import AcceptResult
 from tests.bench.archiving import ArchivingResult
+from tests.bench.backlog import BacklogResult
 from tests.bench.domains import CrowdResult
 from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
+from tests.bench.pacing import PacedResult
+from tests.bench.plan import CELERY
 from tests.bench.recording import RecordingResult
 from tests.bench.rounds import GROUPS, Round
+from tests.bench.scaling import KINDS, ScalingResult
 
 MB = 1_000_000
 
@@ -26,6 +30,9 @@ class Measured:
     heavy: Sequence[HeavyPeak] = ()
     recording: Sequence[RecordingResult] = ()
     archiving: Sequence[ArchivingResult] = ()
+    pacing: Sequence[PacedResult] = ()
+    scaling: Sequence[ScalingResult] = ()
+    backlog: BacklogResult | None = None
 
     def find_faults(self) -> Iterator[str]:
         """Why something does not count, a sentence each."""
@@ -41,6 +48,11 @@ class Measured:
             yield from (f"{recorded.kind}: {fault}" for fault in recorded.faults)
         for archived in self.archiving:
             yield from (f"archiving: {fault}" for fault in archived.faults)
+        for paced in self.pacing:
+            yield from (f"at half load: {fault}" for fault in paced.faults)
+        for scaled in self.scaling:
+            yield from (f"{KINDS[scaled.kind].what}, {fault}" for fault in scaled.faults)
+        yield from (f"the large backlog: {fault}" for fault in (self.backlog.faults if self.backlog else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,8 @@ class Figure:
     """``delivered`` over Postfix's."""
     over_unsigned: float | None
     """(d): ``delivered`` over that of (b)."""
+    over_celery: float | None
+    """(b): ``delivered`` over that of (h)."""
     reused: float | None
     """The smallest share of reused sessions in a round."""
     cpu: Mapping[str, float]
@@ -76,15 +90,17 @@ def summarize(rounds: Sequence[Round]) -> list[Figure]:
         if one.job.round and not one.faults:
             kinds.setdefault((one.job.way, one.job.size), []).append(one)
     rates = {kind: median(one.delivered for one in some) for kind, some in kinds.items()}
-    return [
-        _summarize(kinds[way, size], rates.get(("c", size)), rates.get(("b", size)) if way == "d" else None)
-        for way, size in sorted(kinds, key=lambda kind: kind[::-1])
-    ]
+    return [_summarize(kinds[kind], rates) for kind in sorted(kinds, key=lambda kind: kind[::-1])]
 
 
-def _summarize(rounds: Sequence[Round], postfix: float | None, unsigned: float | None) -> Figure:
+def _summarize(rounds: Sequence[Round], medians: Mapping[tuple[str, int], float]) -> Figure:
     job = rounds[0].job
     rates = [one.delivered for one in rounds]
+
+    def over(other: str) -> float | None:
+        rate = medians.get((other, job.size))
+        return median(rates) / rate if rate else None
+
     recorded = [one.recorded for one in rounds if one.recorded is not None]
     groups = [name for name in GROUPS if any(name in one.cpu for one in rounds)]
     return Figure(
@@ -97,8 +113,9 @@ def _summarize(rounds: Sequence[Round], postfix: float | None, unsigned: float |
         slowest=min(rates),
         fastest=max(rates),
         recorded=median(recorded) if recorded else None,
-        ratio=median(rates) / postfix if postfix else None,
-        over_unsigned=median(rates) / unsigned if unsigned else None,
+        ratio=over("c"),
+        over_unsigned=over("b") if job.way == "d" else None,
+        over_celery=over(CELERY) if job.way == "b" else None,
         reused=min((one.reused for one in rounds if one.reused is not None), default=None),
         cpu={name: median(one.cpu.get(name, 0.0) for one in rounds) for name in groups},
         machine=median(one.machine for one in rounds),

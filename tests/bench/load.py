@@ -1,4 +1,4 @@
-"""The load: Postfix's smtp-source, or our publisher of JSON. A process that ends when everything was taken."""
+"""The load: Postfix's smtp-source, or our publishers of JSON. A process that ends when everything was taken."""
 
 import json
 import os
@@ -98,6 +98,13 @@ def start_crowd(url: str, crowd: Crowd) -> Load:
     return _start_publisher(url, crowd.messages, crowd.octets, crowd.parent, "--domains", str(crowd.domains))
 
 
-def _start_publisher(url: str, messages: int, octets: int, domain: str, *options: str) -> Load:
+def start_tasks(url: str, job: Job) -> Load:
+    """Publish the mails of ``job`` as tasks for Celery."""
+    return _start_publisher(url, job.messages, job.octets, job.domain, module="tests.bench.celery_load")
+
+
+def _start_publisher(
+    url: str, messages: int, octets: int, domain: str, *options: str, module: str = "tests.bench.publisher"
+) -> Load:
     what = ["--messages", str(messages), "--size", str(octets), "--domain", domain, "--window", str(WINDOW)]
-    return Load([sys.executable, "-m", "tests.bench.publisher", url, *what, *options], messages=messages, tells=True)
+    return Load([sys.executable, "-m", module, url, *what, *options], messages=messages, tells=True)

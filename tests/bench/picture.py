@@ -12,8 +12,8 @@ mpl.rcParams["svg.hashsalt"] = "mailwarren"  # the same figures make the same fi
 from matplotlib import pyplot  # noqa: E402 - the back-end is chosen before
 from matplotlib.axes import Axes  # noqa: E402
 
-_SHORT = {"a": "SMTP in", "b": "JSON in", "c": "Postfix", "d": "signed"}
-_RATE_COLORS = {"a": "#1f6f8b", "b": "#3fa7a0", "c": "#9a9a9a", "d": "#5b7db1"}
+_SHORT = {"a": "SMTP in", "b": "JSON in", "c": "Postfix", "d": "signed", "h": "Celery"}
+_RATE_COLORS = {"a": "#1f6f8b", "b": "#3fa7a0", "c": "#9a9a9a", "d": "#5b7db1", "h": "#6f6f6f"}
 _CROWD_COLORS = {False: "#86cfc0", True: "#e8871e"}
 """Without and with a tarpit."""
 _PART_COLORS = {
@@ -25,6 +25,7 @@ _PART_COLORS = {
     "rabbitmq": "#e8871e",
     "postgres": "#5b7db1",
     "postfix": "#9a9a9a",
+    "celery": "#6f6f6f",
     "sink": "#d8c3a5",
     "load generator": "#eadfca",
     "others": "#f3eee4",

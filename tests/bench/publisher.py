@@ -22,7 +22,7 @@ from tests.bench.amqp import METHOD, AmqpClient, render_body, render_publication
 
 EXCHANGE = "outbox"
 SENDER = "news@shop.example"
-_BLANK = "#######"
+BLANK = "#######"
 """Stands where the number of a message goes."""
 _BURST = 50
 """Messages written with one call."""
@@ -70,8 +70,8 @@ def name_domain(index: int, parent: str) -> str:
 def render_content(size: int, domain: str, sender: str = SENDER) -> str:
     """A mail as smtp-source makes it: a few headers and ``size`` octets of text."""
     headers = (
-        f"From: <{sender}>\r\nTo: <r{_BLANK}@{domain}>\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000 (UTC)\r\n"
-        f"Message-Id: <{_BLANK}.{domain}@bench.example>\r\n\r\n"
+        f"From: <{sender}>\r\nTo: <r{BLANK}@{domain}>\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000 (UTC)\r\n"
+        f"Message-Id: <{BLANK}.{domain}@bench.example>\r\n\r\n"
     )
     line = "X" * 78 + "\r\n"
     return headers + (line * (size // len(line) + 1))[: size - 2] + "\r\n"
@@ -79,15 +79,15 @@ def render_content(size: int, domain: str, sender: str = SENDER) -> str:
 
 def render_template(size: int, domain: str, sender: str = SENDER) -> list[bytes]:
     """All frames of a message, cut where its number goes."""
-    document = {"envelope": sender, "recipient": f"r{_BLANK}@{domain}", "mime": render_content(size, domain, sender)}
+    document = {"envelope": sender, "recipient": f"r{BLANK}@{domain}", "mime": render_content(size, domain, sender)}
     # No blanks, as JavaScript's JSON.stringify writes it.
     body = json.dumps(document, separators=(",", ":")).encode()
-    return (render_publication(EXCHANGE, "", len(body)) + render_body(body)).split(_BLANK.encode())
+    return (render_publication(EXCHANGE, "", len(body)) + render_body(body)).split(BLANK.encode())
 
 
 def render_number(template: list[bytes], number: int) -> bytes:
     """All frames of message ``number``."""
-    return f"{number:0{len(_BLANK)}}".encode().join(template)
+    return f"{number:0{len(BLANK)}}".encode().join(template)
 
 
 class Mails:
@@ -126,26 +126,36 @@ def publish(client: AmqpClient, render: Callable[[int], bytes], messages: int, w
     return unconfirmed.refused
 
 
-def main() -> None:
-    """Publish, then tell when."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.publisher", description=__doc__)
+def make_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """The arguments of every publisher of mail."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("url")
     parser.add_argument("--messages", type=int, required=True)
     parser.add_argument("--size", type=int, required=True, help="octets of text")
     parser.add_argument("--domain", required=True)
     parser.add_argument("--window", type=int, default=500, help="publishes in flight")
+    return parser
+
+
+def run(given: argparse.Namespace, render: Callable[[int], bytes]) -> None:
+    """Publish what ``render`` makes of each number, then tell when."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends us
+    with AmqpClient(given.url, "bench publishes") as client:
+        began, used = time.time(), time.process_time()
+        refused = publish(client, render, given.messages, max(given.window, _BURST))
+        told = {"began": began, "ended": time.time(), "cpu": time.process_time() - used, "refused": refused}
+        print(json.dumps(told))
+
+
+def main() -> None:
+    """The mails of (b), (d) and (e)."""
+    parser = make_parser("tests.bench.publisher", __doc__)
     parser.add_argument("--sender", default=SENDER, help="reverse-path and From")
     parser.add_argument("--domains", type=int, default=0, help="so many domains below that one")
     parser.add_argument("--large", type=int, default=0, help="octets of text in the mail in the middle")
     given = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends us
     options = {"domains": given.domains, "sender": given.sender, "large": given.large}
-    mails = Mails(given.messages, given.size, given.domain, **options)
-    with AmqpClient(given.url, "bench publishes") as client:
-        began, used = time.time(), time.process_time()
-        refused = publish(client, mails.render, given.messages, max(given.window, _BURST))
-        told = {"began": began, "ended": time.time(), "cpu": time.process_time() - used, "refused": refused}
-        print(json.dumps(told))
+    run(given, Mails(given.messages, given.size, given.domain, **options).render)
 
 
 if __name__ == "__main__":

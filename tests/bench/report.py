@@ -1,6 +1,6 @@
 """The report of a run: as JSON and as tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,14 +9,18 @@ from rich.table import Table
 
 from tests.bench.accepting import KINDS, AcceptResult
 from tests.bench.archiving import ArchivingResult
+from tests.bench.backlog import SMALL, BacklogResult
 from tests.bench.bars import check_bars
 from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured, summarize
 from tests.bench.memory import Footprint
-from tests.bench.plan import WAYS
+from tests.bench.pacing import PacedResult
+from tests.bench.plan import CELERY, WAYS
 from tests.bench.recording import KINDS as RECORDED_KINDS
 from tests.bench.recording import RecordingResult
-from tests.bench.rounds import GROUPS, LOGS, OURS, POSTFIX, SERVERS
+from tests.bench.rounds import GROUPS, LOGS, OURS, POSTFIX, SERVERS, WORKERS
+from tests.bench.scaling import COPIES, ScalingResult
+from tests.bench.scaling import KINDS as SCALED_KINDS
 
 _MOST_STRANGE = 0.15
 """The kernel's own threads have about 5 %."""
@@ -33,6 +37,9 @@ def render_json(machine: Mapping[str, str], options: Mapping[str, Any], measured
         "accepting": [{**asdict(result), "ratio": result.ratio} for result in measured.accepting],
         "recording": [asdict(result) for result in measured.recording],
         "archiving": [asdict(result) for result in measured.archiving],
+        "pacing": [asdict(result) for result in measured.pacing],
+        "scaling": [{**asdict(result), "ratio": result.ratio, "share": result.share} for result in measured.scaling],
+        "backlog": {**asdict(measured.backlog), "ratio": measured.backlog.ratio} if measured.backlog else None,
         "heavy": [asdict(peak) for peak in measured.heavy],
         "memory": asdict(measured.footprint) if measured.footprint else None,
         "loaded": asdict(measured.loaded) if measured.loaded else None,
@@ -44,20 +51,8 @@ def render_json(machine: Mapping[str, str], options: Mapping[str, Any], measured
 def print_report(console: Console, machine: Mapping[str, str], measured: Measured) -> None:
     """All tables, then every bar, then what does not count."""
     figures = summarize(measured.rounds)
-    if figures:
-        console.print(_rates(figures))
-        console.print(_by_process("CPU, µs per message (user and system)", figures, _cpu_cells))
-        console.print(_by_process("Peak memory, MB", figures, _memory_cells))
-    if measured.crowds:
-        console.print(_crowds(measured.crowds))
-    if measured.accepting:
-        console.print(_accepting(measured.accepting))
-    if measured.recording:
-        console.print(_recording(measured.recording))
-    if measured.archiving:
-        console.print(_archiving(measured.archiving))
-    if measured.footprint is not None:
-        console.print(_footprint(measured.footprint))
+    for table in _tables(figures, measured):
+        console.print(table)
     console.print("\n".join(f"{name}: {value}" for name, value in machine.items()), markup=False, highlight=False)
     for bar in check_bars(figures, measured):
         console.print(f"{'yes' if bar.is_met else 'NO '}  {bar.what}: {bar.verdict}", markup=False)
@@ -70,6 +65,26 @@ def print_report(console: Console, machine: Mapping[str, str], measured: Measure
         console.print(f"DOES NOT COUNT: {fault}", markup=False)
 
 
+def _tables(figures: Sequence[Figure], measured: Measured) -> Iterator[Table]:
+    if figures:
+        yield _rates(figures)
+        yield _by_process("CPU, µs per message (user and system)", figures, _cpu_cells)
+        yield _by_process("Peak memory, MB", figures, _memory_cells)
+    several: Sequence[tuple[Sequence[Any], Callable[[Any], Table]]] = (
+        (measured.crowds, _crowds),
+        (measured.accepting, _accepting),
+        (measured.recording, _recording),
+        (measured.archiving, _archiving),
+        (measured.pacing, _pacing),
+        (measured.scaling, _scaling),
+    )
+    yield from (render(results) for results, render in several if results)
+    if measured.backlog is not None:
+        yield _backlog(measured.backlog)
+    if measured.footprint is not None:
+        yield _footprint(measured.footprint)
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
@@ -78,7 +93,18 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _rates(figures: Sequence[Figure]) -> Table:
-    columns = ("size", "messages/s", "slowest–fastest", "× Postfix", "× (b)", "reused", "accepted/s", "recorded/s", "messages")
+    columns = (
+        "size",
+        "messages/s",
+        "slowest–fastest",
+        "× Postfix",
+        "× (b)",
+        "× Celery",
+        "reused",
+        "accepted/s",
+        "recorded/s",
+        "messages",
+    )
     table = _table(
         f"Messages per second, from the first handed in to the last in the sink (medians of {figures[0].rounds}); sessions reused",
         "way",
@@ -92,6 +118,7 @@ def _rates(figures: Sequence[Figure]) -> Table:
             f"{one.slowest:,.0f}–{one.fastest:,.0f}",
             f"{one.ratio:.2f}" if one.ratio else "–",
             f"{one.over_unsigned:.2f}" if one.over_unsigned else "",
+            f"{one.over_celery:.2f}" if one.over_celery else "",
             f"{one.reused:.1%}" if one.reused is not None else "–",
             f"{one.accepted:,.0f}",
             f"{one.recorded:,.0f}" if one.recorded else "–",
@@ -118,7 +145,8 @@ def _cpu_cells(figure: Figure, name: str) -> str:
 
 
 def _memory_cells(figure: Figure, name: str) -> str:
-    is_idle = name in (*OURS, *SERVERS, LOGS) if figure.way == "c" else name == POSTFIX
+    others = {"c": (*OURS, *SERVERS, LOGS, WORKERS), CELERY: (*OURS, POSTFIX)}
+    is_idle = name in others.get(figure.way, (POSTFIX, WORKERS))
     return f"{figure.memory[name] / MB:,.0f}" if figure.memory.get(name) and not is_idle else ""
 
 
@@ -147,6 +175,37 @@ def _archiving(results: Sequence[ArchivingResult]) -> Table:
     table = _table("Old verdicts, until the last one was in the archive", "rows", "octets of results in each", "rows/s")
     for one in results:
         table.add_row(f"{one.rows:,}", f"{one.octets:,}", f"{one.rate:,.0f}")
+    return table
+
+
+def _pacing(results: Sequence[PacedResult]) -> Table:
+    columns = ("of", "mails", "p50, ms", "p90", "p99", "longest", "there before the 250")
+    table = _table("SMTP at half load: from 250 to the sink", "mails/s", *columns)
+    for one in results:
+        times = (f"{seconds * 1e3:,.1f}" for seconds in (one.p50, one.p90, one.p99, one.longest))
+        table.add_row(f"{one.rate:,.0f}", f"{one.full:,.0f}", f"{one.messages:,}", *times, f"{one.ahead:,}")
+    return table
+
+
+def _scaling(results: Sequence[ScalingResult]) -> Table:
+    columns = [*(f"messages/s, {copies}" for copies in COPIES), "2 over 1", *(f"core busy, {copies}" for copies in COPIES)]
+    columns += ["share of all CPU, 1", "messages"]
+    table = _table("A backlog for one smtp-sender and for two; how busy each keeps a core", "mail", *columns)
+    for one in results:
+        rates = (f"{one.rates.get(copies, 0.0):,.0f}" for copies in COPIES)
+        busy = (f"{one.busy.get(copies, 0.0):.0%}" for copies in COPIES)
+        ratio, share = (f"{one.ratio:.2f}" if one.ratio else "–"), (f"{one.share:.0%}" if one.share else "–")
+        table.add_row(SCALED_KINDS[one.kind].what, *rates, ratio, *busy, share, f"{one.messages:,}")
+    return table
+
+
+def _backlog(result: BacklogResult) -> Table:
+    rates = f"{result.rate:,.0f}/s, first tenth {result.first:,.0f}/s, last tenth {result.last:,.0f}/s"
+    title = f"{result.messages:,} mails in outbox: {rates}; with {SMALL:,}: {result.small_rate:,.0f}/s. Memory, MB at the peak"
+    table = _table(title, "process", f"with {SMALL:,}", "first tenth", "second tenth", "last quarter", "over second tenth")
+    for name, growth in result.memory.items():
+        peaks = (f"{octets / MB:.0f}" for octets in (growth.small, growth.first, growth.early, growth.late))
+        table.add_row(name, *peaks, f"{growth.ratio:.2f}")
     return table
 
 

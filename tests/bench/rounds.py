@@ -12,9 +12,10 @@ import psutil
 from deploy.stack.health import tail
 from deploy.stack.services import SERVICES
 from deploy.stack.temporary import TemporaryStack
-from tests.bench.load import Load, Loaded, LoadFailed, start_publisher, start_smtp_source
+from tests.bench.celery_workers import CeleryWorkers
+from tests.bench.load import Load, Loaded, LoadFailed, start_publisher, start_smtp_source, start_tasks
 from tests.bench.patience import NO_PROGRESS, watch
-from tests.bench.plan import OUR_WAYS, Job
+from tests.bench.plan import CELERY, OUR_WAYS, Job
 from tests.bench.postfix import Postfix
 from tests.bench.records import Records
 from tests.bench.sessions import Sessions, read_sessions
@@ -23,11 +24,12 @@ from tests.bench.sink import Arrived, Sink, summarize_mails
 from tests.bench.usage import Meter, Usage
 from tests.support.ledger import Mail
 
-SINK, LOAD, DRAIN, POSTFIX, LOGS = "sink", "load generator", "reader of results", "postfix", "logs (supervisord)"
+SINK, LOAD, DRAIN, LOGS = "sink", "load generator", "reader of results", "logs (supervisord)"
+POSTFIX, WORKERS = "postfix", "celery"
 BENCH = "bench itself"
 OURS = tuple(SERVICES)
 SERVERS = ("rabbitmq", "postgres")
-GROUPS = (*OURS, *SERVERS, LOGS, POSTFIX, SINK, LOAD, DRAIN, BENCH)
+GROUPS = (*OURS, *SERVERS, LOGS, POSTFIX, WORKERS, SINK, LOAD, DRAIN, BENCH)
 """Groups of processes, in the order of tables and pictures."""
 
 
@@ -41,9 +43,10 @@ class Stage:
     say: Callable[[str], None]
     stack: TemporaryStack | None = None
     records: Records | None = None
-    drain: int | None = None
-    """Pid of the reader of results."""
+    drains: Sequence[int] = ()
+    """Pids of the readers of results."""
     postfix: Postfix | None = None
+    celery: CeleryWorkers | None = None
     key: SigningKey | None = None
     """What smtp-sender signs the mails of (d) with."""
 
@@ -53,10 +56,12 @@ class Stage:
         if self.stack is not None:
             groups |= {name: self.stack.pids(name) for name in (*OURS, *SERVERS)}
             groups[LOGS] = [psutil.Process(groups["rabbitmq"][0]).ppid()]
-        if self.drain is not None:
-            groups[DRAIN] = [self.drain]
+        if self.drains:
+            groups[DRAIN] = list(self.drains)
         if self.postfix is not None:
             groups[POSTFIX] = [self.postfix.pid]
+        if self.celery is not None:
+            groups[WORKERS] = self.celery.pids
         return groups
 
     def read_sessions(self) -> Sessions | None:
@@ -74,9 +79,9 @@ class Round:
     delivered: float = 0.0
     """Rate until the last one was in the sink: the figure that counts."""
     recorded: float | None = None
-    """Rate until the last one had its final row in Postgres and its result was read; None for Postfix."""
+    """Rate until the last one had its final row in Postgres and its result was read; None for Postfix and Celery."""
     reused: float | None = None
-    """Share of smtp-sender's transactions on a session that had carried a mail before; None for Postfix."""
+    """Share of smtp-sender's transactions on a session that had carried a mail before; None for Postfix and Celery."""
     cpu: Mapping[str, float] = field(default_factory=dict)
     """Group → µs per message, until all was written down and cleaned up."""
     memory: Mapping[str, int] = field(default_factory=dict)
@@ -117,8 +122,9 @@ class Course:
         self._stage = stage
         self._sink = sink
         self._records = stage.records if job.way in OUR_WAYS else None
+        self._results = stage.celery if job.way == CELERY else self._records
         self._sessions_before = stage.read_sessions() if job.way in OUR_WAYS else None
-        self._results_before = self._records.count_results() if self._records else 0
+        self._results_before = self._results.count_results() if self._results else 0
         self._began = time.time()
         self._recorded_at: float | None = None
         self._pids = stage.groups()
@@ -165,8 +171,8 @@ class Course:
         faults = [*self.faults, *self._check(arrived or self._sink.read()), *self._find_remains()]
         for name, pids in self._stage.groups().items():
             if pids != self._pids[name]:
-                faults.append(f"{name} died and was started again")
-                if self._stage.stack is not None and name != POSTFIX:
+                faults.append(f"{name} died")
+                if self._stage.stack is not None and name not in (POSTFIX, WORKERS):
                     self._stage.say(f"the end of its log:\n{tail(self._stage.stack.log(name))}")
         return faults
 
@@ -174,17 +180,22 @@ class Course:
         """Mails in the sink, results read, final rows (counted when all else is there: it costs)."""
         self.loaded = self.loaded or load.finish()
         arrived = self._sink.count()
-        if self._records is None:
+        if self._results is None:
             return (arrived,)
-        results = self._records.count_results() - self._results_before
+        if self._records is None:
+            return arrived, self._count_results()
         rows = self._records.count_rows(self._job.domain, self._began) if arrived >= self._job.messages else 0
-        return arrived, results, rows
+        return arrived, self._count_results(), rows
+
+    def _count_results(self) -> int:
+        return self._results.count_results() - self._results_before if self._results else 0
 
     def _spell(self, progress: tuple[int, ...]) -> str:
         arrived, *recorded = progress
         words = f"{arrived} of {self._job.messages} in the sink"
         if arrived >= self._job.messages and recorded:
-            words += f", {recorded[0]} results read, {recorded[1]} rows in Postgres"
+            told = zip(recorded, ("results read", "rows in Postgres"), strict=False)  # Celery writes no rows
+            words += "".join(f", {count} {what}" for count, what in told)
         return words
 
     def _find_remains(self) -> list[str]:
@@ -193,6 +204,8 @@ class Course:
         if self._records is not None:
             remains["rows of mail under way"] = self._records.count_under_way()
             remains["payloads in the message store"] = self._records.count_payloads()
+        elif self._job.way == CELERY and self._stage.celery is not None:
+            remains["tasks in their queue"] = self._stage.celery.count_queued()
         elif self._stage.postfix is not None:
             remains["mails in Postfix's queue"] = self._stage.postfix.count_queued()
         return [f"{count} {what} left" for what, count in remains.items() if count]
@@ -215,9 +228,9 @@ class Course:
             "mails that nobody sent": arrived.count_strange(job.domain),
             "mails too small": arrived.mails if arrived.smallest < job.octets else 0,
         }
+        if self._results is not None:
+            found["results too few or too many"] = abs(self._count_results() - job.messages)
         if self._records is not None:
-            results = self._records.count_results() - self._results_before
-            found["results too few or too many"] = abs(results - job.messages)
             found["rows too few or too many"] = abs(self._records.count_rows(job.domain, self._began) - job.messages)
             found["recipients without a row"] = job.messages - self._records.count_recipients(job.domain)
         return [f"{count} {what}" for what, count in found.items() if count]
@@ -228,6 +241,9 @@ def _start_load(job: Job, stage: Stage) -> Iterator[Load]:
     if job.way == "c":
         assert stage.postfix is not None
         load = start_smtp_source(stage.postfix.address, job)
+    elif job.way == CELERY:
+        assert stage.celery is not None
+        load = start_tasks(stage.celery.url, job)
     else:
         assert stage.stack is not None
         env = stage.stack.env

@@ -1,20 +1,25 @@
 """Medians, ratios and bars."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from tests.bench.backlog import BacklogResult, Growth
 from tests.bench.bars import Bar, check_bars
 from tests.bench.domains import CrowdResult
 from tests.bench.figures import Measured, summarize
 from tests.bench.markdown import render_markdown
 from tests.bench.memory import Footprint, LoadedPeak
+from tests.bench.pacing import PacedResult
 from tests.bench.picture import draw
 from tests.bench.plan import Crowd, Job, make_crowds, make_plan
-from tests.bench.report import render_json
+from tests.bench.report import print_report, render_json
 from tests.bench.rounds import OURS, Round
+from tests.bench.scaling import KINDS, ScalingResult
 
 MACHINE = {"cpu": "A CPU, 2 cores", "memory": "4.0 GiB", "disk": "ext4 on /dev/sda", "system": "Debian", "python": "3.11.2"}
 OPTIONS = {"rounds": 3, "made": "2026-11-23 05:00:00"}
@@ -70,13 +75,37 @@ def test_the_worst_round_says_how_many_sessions_were_reused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "rate", "is_met"),
-    [("a", 200.0, True), ("a", 199.0, False), ("b", 600.0, True), ("b", 599.0, False)],
+    ("way", "size", "rate", "is_met"),
+    [
+        ("a", 5, 600.0, True),
+        ("a", 5, 599.0, False),
+        ("b", 5, 1200.0, True),
+        ("b", 5, 1199.0, False),
+        ("a", 100, 400.0, True),
+        ("a", 100, 399.0, False),
+    ],
 )
-def test_the_bars_over_postfix(way: str, rate: float, is_met: bool) -> None:
-    (bar,) = find_bars(make_round(way, 1, rate), make_round("c", 1, 400.0))
+def test_the_bars_over_postfix(way: str, size: int, rate: float, is_met: bool) -> None:
+    (bar,) = find_bars(make_round(way, 1, rate, size=size), make_round("c", 1, 400.0, size=size))
     assert bar.is_met is is_met
     assert bar.what.endswith("over Postfix's")
+
+
+def test_a_figure_of_b_is_compared_with_celery_of_the_same_size() -> None:
+    rounds = [make_round("a", 1, 900.0), make_round("b", 1, 800.0), make_round("h", 1, 500.0), make_round("b", 1, 10.0, size=100)]
+    assert {(one.way, one.size): one.over_celery for one in summarize(rounds)} == {
+        ("a", 5): None,
+        ("b", 5): 1.6,
+        ("h", 5): None,
+        ("b", 100): None,
+    }
+
+
+@pytest.mark.parametrize(("rate", "is_met"), [(600.0, True), (599.0, False)])
+def test_the_bar_over_celery(rate: float, is_met: bool) -> None:
+    (bar,) = find_bars(make_round("b", 1, rate), make_round("h", 1, 400.0))
+    assert bar.is_met is is_met
+    assert bar.what.endswith("over Celery's")
 
 
 @pytest.mark.parametrize(("rate", "is_met"), [(800.0, True), (799.0, False)])
@@ -92,10 +121,10 @@ def test_the_bar_for_reused_sessions(share: float, is_met: bool) -> None:
     assert [bar.is_met for bar in bars if "reused" in bar.what] == [is_met, is_met]
 
 
-def test_no_bar_for_large_mail_or_without_postfix() -> None:
+def test_no_bar_without_postfix_and_one_alone_for_large_mail() -> None:
     assert find_bars(make_round("a", 1, 10.0)) == []
-    large = [make_round(way, 1, 10.0, size=100, reused=0.1) for way in ("a", "b", "c", "d")]
-    assert find_bars(*large) == []
+    large = [make_round(way, 1, 10.0, size=100, reused=0.1) for way in ("a", "b", "c")]
+    assert [bar.what[:3] for bar in find_bars(*large)] == ["(a)"]
 
 
 TURNS = [(1000.0, False, 1), (800.0, True, 1), (1100.0, True, 2), (1000.0, False, 2)]
@@ -152,12 +181,67 @@ def test_the_document_is_json_and_the_readme_can_be_made_of_it() -> None:
     document = json.loads(json.dumps(render_json(MACHINE, OPTIONS, Measured(rounds))))
     assert [figure["way"] for figure in document["figures"]] == ["a", "c"]
     assert document["rounds"][-1]["faults"] == ["1 mails doubled"]
-    assert "| smtp-source → mailwarren → sink | 5 KB | 200 | 0.50 | 2.0 ms | – |" in render_markdown(document).splitlines()
+    assert "| smtp-source → mailwarren → sink | 5 KB | 200 | 0.50 | – | 2.0 ms | – |" in render_markdown(document).splitlines()
+
+
+def make_paced(p50: float, p99: float, *faults: str) -> PacedResult:
+    return PacedResult(3000, 800.0, 400.0, p50, p50, p99, p99, 7, faults)
+
+
+@pytest.mark.parametrize(
+    ("p50", "p99", "met"), [(0.0299, 0.2499, [True, True]), (0.03, 0.1, [False, True]), (0.01, 0.25, [True, False])]
+)
+def test_the_bars_for_the_time_from_250_to_the_sink(p50: float, p99: float, met: list[bool]) -> None:
+    pacing = [make_paced(p50, p99), make_paced(0.0, 0.0), make_paced(9.0, 9.0), make_paced(9.0, 9.0, "1 mails lost")]
+    assert [bar.is_met for bar in check_bars([], Measured(pacing=pacing))] == met
+
+
+@pytest.mark.parametrize(("two", "is_met"), [(160.0, True), (159.0, False)])
+def test_the_bar_for_two_senders_is_asked_where_the_sender_is_the_limit(two: float, is_met: bool) -> None:
+    cpu = {"smtp-sender": 850.0, "rabbitmq": 150.0}
+    scaling = [ScalingResult(kind, 3000, {1: 100.0, 2: two}, {1: 1.0, 2: 0.9}, cpu) for kind in KINDS]
+    (bar,) = check_bars([], Measured(scaling=scaling))
+    assert bar.is_met is is_met
+    assert "85%" in bar.what
+
+
+def test_no_bar_for_two_senders_when_one_kind_of_round_is_missing() -> None:
+    scaling = [ScalingResult("sealed", 3000, {1: 100.0}, {1: 1.0}, {"smtp-sender": 1.0}, ("2 smtp-sender: 1 mails lost",))]
+    measured = Measured(scaling=scaling)
+    assert check_bars([], measured) == []
+    assert list(measured.find_faults()) == ["DKIM and ARC, RSA-4096, 2 smtp-sender: 1 mails lost"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "late", "met"), [(900.0, 115, [True, True]), (899.0, 115, [False, True]), (900.0, 116, [True, False])]
+)
+def test_the_bars_for_a_large_backlog(rate: float, late: int, met: list[bool]) -> None:
+    growth = Growth(small=90_000_000, first=99_000_000, early=100_000_000, late=late * 1_000_000)
+    backlog = BacklogResult(1_000_000, 1000.0, rate, rate, rate, {"smtp-sender": growth})
+    assert [bar.is_met for bar in check_bars([], Measured(backlog=backlog))] == met
+    assert check_bars([], Measured(backlog=replace(backlog, faults=("1 mails lost",)))) == []
+
+
+def test_what_is_not_measured_in_rounds_is_told_too() -> None:
+    growth = Growth(90_000_000, 99_000_000, 100_000_000, 101_000_000)
+    scaling = [ScalingResult("slow", 3000, {1: 190.0, 2: 380.0}, {1: 0.2, 2: 0.2}, {"smtp-sender": 1.0, "sink": 1.0})]
+    backlog = BacklogResult(1_000_000, 1000.0, 950.0, 960.0, 940.0, {"rabbitmq": growth})
+    measured = Measured(ROUNDS, pacing=[make_paced(0.01, 0.1)], scaling=scaling, backlog=backlog)
+    lines = render_markdown(json.loads(json.dumps(render_json(MACHINE, OPTIONS, measured)))).splitlines()
+    assert "| 400 of 800 messages/s | 10.0 ms | 10.0 ms | 100.0 ms | 100.0 ms |" in lines
+    assert "| a host that answers each dot after 100 ms | 50.0% | 190 | 380 | 2.00 |" in lines
+    assert "| 10,000 | 1,000 | – | – | 90 MB |" in lines
+    assert "| 1,000,000 | 950 | 960 | 940 | 100 MB → 101 MB |" in lines
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_report(console, MACHINE, measured)
+    told = console.export_text()
+    assert all(words in told for words in ("from 250 to the sink", "answers each dot", "1,000,000 mails in outbox", "rabbitmq"))
 
 
 def test_everything_measured_is_in_the_readme_and_the_picture(tmp_path: Path) -> None:
     crowds = [make_crowd(1000.0, has_tarpit=False), make_crowd(800.0, has_tarpit=True)]
     rounds = [*ROUNDS, make_round("b", 1, 800.0, reused=0.99), make_round("d", 1, 700.0, reused=0.98)]
+    rounds.append(make_round("h", 1, 500.0))
     measured = Measured(rounds, make_footprint(1, 1), LoadedPeak(150_000_000, 5000, ()), crowds)
     document = json.loads(json.dumps(render_json(MACHINE, OPTIONS, measured)))
     lines = render_markdown(document).splitlines()
