@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -160,3 +161,14 @@ def test_a_client_that_says_nothing_keeps_no_probe_waiting() -> None:
     with started("serve", metrics_addr=f"127.0.0.1:{port}"), socket.create_connection(address), socket.create_connection(address):
         metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
         assert "\nprocess_ready 1.0\n" in metrics
+
+
+def test_it_works_in_batches_unless_somebody_has_decided_otherwise() -> None:
+    with started("stay", metrics_addr="") as process:
+        assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        with started("stay", metrics_addr="") as process:
+            assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
