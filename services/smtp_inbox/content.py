@@ -25,20 +25,22 @@ class ContentReader:
         """Take what came. Returns None: there is more to come; else what stands behind the end of the content."""
         self.received += len(data)
         pending = self._pending + data
-        end = pending.find(END)
+        # Looked for once: most of what comes has no line that begins with a dot.
+        dot = pending.find(STUFFED)
+        end = pending.find(END, dot) if dot >= 0 else -1
         if end >= 0:
-            self._keep(pending[: end + 2])
+            self._keep(pending[: end + 2], is_stuffed=dot < end)
             self._pending = b""
             self.keeper.finish()
             return pending[end + len(END) :]
-        held = _begun_end(pending)
-        self._keep(pending[: len(pending) - held])
-        self._pending = pending[len(pending) - held :]
+        whole = len(pending) - _begun_end(pending)
+        self._keep(pending[:whole], is_stuffed=0 <= dot < whole)
+        self._pending = pending[whole:]
         return None
 
-    def _keep(self, piece: bytes) -> None:
-        """``piece`` neither starts nor ends inside of a CRLF or of a stuffed dot."""
-        if STUFFED in piece:
+    def _keep(self, piece: bytes, *, is_stuffed: bool) -> None:
+        """``piece`` neither starts nor ends inside of a CRLF or of a stuffed dot. ``is_stuffed``: there may be such a dot in it."""
+        if is_stuffed:
             piece = piece.replace(STUFFED, b"\r\n")
         if self._skip and piece:
             piece, self._skip = piece[self._skip :], 0

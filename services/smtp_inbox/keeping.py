@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from shared.acceptance import Streamed
+from shared.mail.content import has_bare_newlines
 from shared.mail.fields import MAX_LINE, find_section
 from shared.storage.payloads import StoreFull, Upload
 from shared.trouble import Unavailable
@@ -161,8 +162,7 @@ class ContentKeeper:
             # RFC 5322 2.2, 6152 3: not allowed. A next hop that drops it could see the end of the content where there is none.
             self._give_up(Verdict.ILLEGAL, piece)
             return
-        pairs = piece.count(b"\r\n")
-        if piece.count(b"\r") != pairs or piece.count(b"\n") != pairs:
+        if has_bare_newlines(piece):
             if self._bare is BareNewlines.REFUSE:
                 self._give_up(Verdict.ILLEGAL, piece)
                 return

@@ -111,7 +111,7 @@ class Courier:
             finally:
                 self._pool.release(session)
             if not (is_reused and _is_stale(ending)):
-                return Tried(tell(mail.message, replace(ending, session=session)), content, host)
+                return Tried(tell(mail.message, ending, session), content, host)
             # The peer had ended the old session (idle for too long, enough mails): that says nothing about this mail.
             is_new = True
 

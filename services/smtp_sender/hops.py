@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from services.smtp_sender.dane import Found
 from services.smtp_sender.mta_sts import Mode
@@ -177,6 +178,7 @@ def _fallback_hop(settings: ServiceSettings) -> NextHop | None:
     return NextHop(Smarthost(settings.fallback_smarthost, settings.fallback_smarthost_port), is_trusted=True)
 
 
+@lru_cache(maxsize=1024)
 def _as_address(name: str) -> str | None:
     try:
         return str(ipaddress.ip_address(name.strip("[]")))

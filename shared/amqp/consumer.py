@@ -28,6 +28,7 @@ SUSPECT_DELIVERIES = 2
 """From this x-delivery-count on, messages are handled one at a time."""
 POISON_DELIVERIES = 5
 """From this x-delivery-count on, a message is parked."""
+_FIRST, _AGAIN = (DELIVERIES.labels(redelivered=value) for value in ("false", "true"))
 
 
 class Consumer:
@@ -96,7 +97,7 @@ class Consumer:
             self._runtime.fail(error)
 
     async def _process(self, frame: Frame) -> None:
-        DELIVERIES.labels(redelivered=str(frame.redelivered).lower()).inc()
+        (_AGAIN if frame.redelivered else _FIRST).inc()
         if frame.unreadable is not None:
             await self._park(frame, f"its AMQP properties cannot be read: {frame.unreadable}")
             return

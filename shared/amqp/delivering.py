@@ -7,7 +7,7 @@ A sender is a function that makes one attempt and tells it; about retries it dec
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -53,6 +53,12 @@ _DELIVERED_SECONDS, _FAILED_SECONDS = map(VERDICT_SECONDS.labels, ("delivered", 
 SUPPRESSED = Counter("suppressed_messages", "Messages failed because their recipient is suppressed")
 PAUSED = Counter("paused_messages", "Times that a message was put off by a pause")
 FORCED = Counter("forced_errors", "Attempts that were replaced by a forced error")
+
+
+# The library looks labels up under a lock, with every value made a text again.
+_attempts = lru_cache(maxsize=256)(ATTEMPTS.labels)
+_delivered = lru_cache(maxsize=16)(DELIVERED.labels)
+_delivered_bytes = lru_cache(maxsize=16)(DELIVERED_BYTES.labels)
 
 
 def _no_stops() -> Stops:
@@ -150,7 +156,7 @@ class Delivering:
             is_handed_on=is_handed_on,
             retry_until=schedule.deadline,
         )
-        return replace(step, confirmed=partial(self.once.confirm, message.id, message.attempt))
+        return Step(step.publications, partial(self.once.confirm, message.id, message.attempt))
 
     async def _wait(self, message: Message, due: datetime, now: datetime) -> Step:
         """The mail looks again at ``due`` or earlier; nothing was attempted."""
@@ -185,11 +191,11 @@ class Delivering:
 
     def _tell(self, message: Message, outcome: Outcome, *, size: int = 0, is_handed_on: bool = False) -> None:
         attempt, verdict = outcome.attempt, outcome.verdict
-        ATTEMPTS.labels(strategy=self.strategy, state=str(attempt.state), result=str(attempt.result)).inc()
+        _attempts(self.strategy, attempt.state, attempt.result).inc()
         match verdict:
             case Sent():
-                DELIVERED.labels(strategy=self.strategy).inc()
-                DELIVERED_BYTES.labels(strategy=self.strategy).inc(size)
+                _delivered(self.strategy).inc()
+                _delivered_bytes(self.strategy).inc(size)
                 _DELIVERED_SECONDS.observe(_age(message))
             case Retry():
                 RETRIES.labels(strategy=self.strategy).inc()

@@ -213,10 +213,7 @@ def _final(message: Message, queues: Mapping[str, str | None], keys: Keys, *, is
     in_one = bool(key) and key == default and is_slim
     publications = []
     if key:
-        result = _result(key, told, keys, otherwise=default)
-        if in_one:
-            result = replace(result, record=True, headers={EVENT: event}, otherwise=None, is_optional=False)
-        publications.append(result)
+        publications.append(_result_and_record(key, told, event, keys) if in_one else _result(key, told, keys, otherwise=default))
     if not in_one:
         publications.append(_record(message, event, keys))
     if copy := queues.get("results", keys.results):
@@ -237,6 +234,11 @@ def _result(key: str, told: Message, keys: Keys, *, otherwise: str = "") -> Publ
     # Optional: the record is what counts. A key of the message's own that leads nowhere must not keep a worker for ever.
     body = told.render(keys.encoding)
     return Publication(key, body, priority=_priority(told), encoding=keys.encoding, otherwise=otherwise or None, is_optional=True)
+
+
+def _result_and_record(key: str, told: Message, event: str, keys: Keys) -> Publication:
+    body = told.render(keys.encoding)
+    return Publication(key, body, record=True, headers={EVENT: event}, priority=_priority(told), encoding=keys.encoding)
 
 
 def _priority(message: Message) -> int | None:

@@ -7,6 +7,7 @@ rewrite odd addresses are how two hops come to disagree about who gets a mail.
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NoReturn
 
@@ -64,6 +65,7 @@ class Mailbox:
         return self.address
 
 
+@lru_cache(maxsize=4096)
 def parse_mailbox(text: str) -> Mailbox:
     """``local@domain`` without angle brackets (RFC 5321 Mailbox, RFC 6531). Raises InvalidAddress."""
     plain = _PLAIN.fullmatch(text)

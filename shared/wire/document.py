@@ -22,6 +22,7 @@ MAX_BODY = 128 * 1024 * 1024
 _LARGE = 1 << 20
 """Bytes from which a body is worth shortening before it is parsed for a second time."""
 _LONG = 4096
+_LONG_BODY = 16 * 1024
 # Possessive: linear in time, and no stack grows with the string.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _INT64 = range(-(2**63), 2**64)
@@ -127,8 +128,9 @@ def _no_constant(name: str) -> Any:
 
 def is_too_deep(document: Any, raw: bytes) -> bool:
     """Is it nested deeper than MAX_DEPTH? ``raw``: its JSON."""
-    # Brackets are counted before anything is walked through: in most messages there are not enough of them.
-    return raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(document) > MAX_DEPTH
+    # Brackets are counted before anything is walked through: in most messages there are not enough of them. In a long one that takes
+    # longer than the walk, for what makes it long is one string.
+    return (len(raw) > _LONG_BODY or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH) and _depth(document) > MAX_DEPTH
 
 
 _NESTED = (dict, list)

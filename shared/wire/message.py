@@ -92,13 +92,17 @@ class Message:
     @property
     def results(self) -> list[dict[str, Any]]:
         """The attempts so far, oldest first, as on the wire."""
+        return list(self._attempts)
+
+    @property
+    def _attempts(self) -> list[dict[str, Any]]:
         results = self.document.get("results")
-        return list(results) if isinstance(results, list) else []
+        return results if isinstance(results, list) else []
 
     @property
     def attempt(self) -> int:
         """Number of the attempt that comes next, from 1."""
-        return len(self.results) + 1
+        return len(self._attempts) + 1
 
     @property
     def keeps_payload(self) -> bool:
@@ -107,8 +111,11 @@ class Message:
 
     def with_properties(self, changes: Mapping[str, Any], *, without: tuple[str, ...] = ()) -> "Message":
         """The same message with other properties; the original stays as it is."""
-        document = {name: value for name, value in self.document.items() if name not in without}
-        return Message(document | dict(changes))
+        document = {**self.document, **changes}
+        for name in without:
+            if name not in changes:
+                document.pop(name, None)
+        return Message(document)
 
     def without_payload(self) -> "Message":
         """As it is published in results: the content removed, unless ``keepmime``."""

@@ -82,8 +82,11 @@ def _cut_head(content: bytes) -> bytes:
     """What stands before the first empty line; nothing when there is no such header in it."""
     if content[:1] in (b"\r", b"\n"):
         return b""
-    ends = [place for empty in (b"\n\r\n", b"\n\n") if (place := content.find(empty)) >= 0]
-    head = content[: min(ends) + 1] if ends else content
+    end = content.find(b"\n\r\n")
+    # Not looked for behind that one: the rest of the content may be long.
+    plain = content.find(b"\n\n", 0, len(content) if end < 0 else end + 1)
+    end = plain if plain >= 0 else end
+    head = content[: end + 1] if end >= 0 else content
     return head if b"x-mq-" in head.lower() else b""
 
 

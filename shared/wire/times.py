@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 
 _FORM = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
+_LENGTH = len("YYYY-MM-DD HH:MM:SS")
 
 
 def parse_time(text: str) -> datetime:
@@ -18,4 +19,4 @@ def parse_time(text: str) -> datetime:
 
 def render_time(moment: datetime) -> str:
     """``moment`` (aware) in UTC, cut to whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return moment.astimezone(UTC).isoformat(" ", "seconds")[:_LENGTH]
