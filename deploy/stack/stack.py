@@ -294,9 +294,11 @@ class Stack:
         metrics = self._memory.metrics
         for name in known:
             metrics.pop(name, None)
-        for name in names:
+        for number, name in enumerate(names):
             metrics[name] = addresses.choose_metrics(given, self._memory.port(name), metrics.values())
-            own = {**self._settings, **listeners, **(settings or {}), "METRICS_ADDR": metrics[name]}
+            # As --workers does: the first copy that has a hand free gets the next message.
+            own = {"RABBITMQ_CONSUMER_PRIORITY": str(-number), **self._settings, **listeners, **(settings or {})}
+            own["METRICS_ADDR"] = metrics[name]
             argv = mailwarren("run", service.name)
             priority = 100 + list(SERVICES | OPTIONAL).index(service.name)
             self._supervisor.put(Program(name, argv, settings=own, cwd=ROOT, priority=priority))

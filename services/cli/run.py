@@ -72,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
         from services.cli.workers import run_workers
 
         settings = load(find_settings(request.service), config=request.config, options=request.options).settings
-        return run_workers(request.service, request.workers, settings.metrics_addr, _repeat(request))
+        return run_workers(request.service, request.workers, settings, _repeat(request))
     module = importlib.import_module(f"services.{_spell_inside(request.service)}.__main__")
     main = cast(Callable[[Mapping[str, str], Path | None], int], module.main)
     return main(request.options, request.config)

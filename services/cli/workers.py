@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from shared.amqp.settings import BrokerSettings
 from shared.log import configure, get_logger
 from shared.process import split_address
+from shared.settings import Settings
 
 log = get_logger()
 
@@ -53,16 +55,28 @@ class Worker:
     """It ended last because settings or topology are wrong."""
 
 
-def run_workers(service: str, count: int, metrics_addr: str, arguments: Sequence[str]) -> int:
+def run_workers(service: str, count: int, settings: Settings, arguments: Sequence[str]) -> int:
     """Keep ``count`` copies running until told to stop. The exit code: 0, or 2 when the settings are refused."""
     configure(f"{service} workers", "info")
     # Blocked and taken one by one with sigtimedwait: no handler runs in the middle of anything.
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    parent = _Parent(service, metrics_addr, arguments, [Worker(number) for number in range(count)])
+    parent = _Parent(service, settings, arguments, [Worker(number) for number in range(count)])
     try:
         return parent.run()
     finally:
         parent.stop()
+
+
+def own_options(settings: Settings, number: int) -> dict[str, str]:
+    """What worker ``number`` is told instead of what all are: where it serves its metrics, and when its turn is.
+
+    RabbitMQ gives a message to the first worker that has a hand free. So few workers wake up while there is little to do, and a mail costs
+    less: handed out in turn, half as many would come to each at a time.
+    """
+    own = {"metrics-addr": metrics_address(settings.metrics_addr, number)}
+    if isinstance(settings, BrokerSettings):
+        own["rabbitmq-consumer-priority"] = str(settings.rabbitmq_consumer_priority - number)
+    return own
 
 
 def metrics_address(address: str, number: int) -> str:
@@ -74,10 +88,10 @@ def metrics_address(address: str, number: int) -> str:
 
 
 class _Parent:
-    def __init__(self, service: str, metrics_addr: str, arguments: Sequence[str], workers: list[Worker]) -> None:
+    def __init__(self, service: str, settings: Settings, arguments: Sequence[str], workers: list[Worker]) -> None:
         self._service = service
-        self._metrics_addr = metrics_addr
-        self._arguments = [word for word in arguments if not word.startswith("--metrics-addr=")]
+        self._settings = settings
+        self._arguments = arguments
         self._workers = workers
 
     def run(self) -> int:
@@ -111,7 +125,7 @@ class _Parent:
                 worker.process.wait()
 
     def _start(self, worker: Worker) -> None:
-        address = metrics_address(self._metrics_addr, worker.number)
+        own = own_options(self._settings, worker.number)
         command = [
             sys.executable,
             "-P",
@@ -119,8 +133,8 @@ class _Parent:
             "services.cli",
             "run",
             self._service,
-            *self._arguments,
-            f"--metrics-addr={address}",
+            *(word for word in self._arguments if word.partition("=")[0].removeprefix("--") not in own),
+            *(f"--{name}={value}" for name, value in own.items()),
         ]
         # What a worker imports is what its parent is made of, never what lies in the caller's folder (hence -P).
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -128,7 +142,7 @@ class _Parent:
         worker.process = subprocess.Popen(command, env=environment, preexec_fn=partial(_prepare_child, os.getpid()))  # noqa: S603
         worker.started = time.monotonic()
         worker.starts += 1
-        log.info("worker started", worker=worker.number, pid=worker.process.pid, metrics=address)
+        log.info("worker started", worker=worker.number, pid=worker.process.pid, metrics=own["metrics-addr"])
 
     def _reap(self, worker: Worker) -> int | None:
         """Its exit code when it has ended."""

@@ -43,9 +43,10 @@ class Consuming:
     async def consume(self, prefetch: int) -> None:
         """One more consumer on the channel, with room for ``prefetch`` messages in hand. Raises BrokerLost."""
         queue = self.settings.rabbitmq_queue
+        arguments = {"x-priority": self.settings.rabbitmq_consumer_priority}
         with translating(f"while consuming {queue!r}"):
             await self.channel.basic_qos(prefetch_count=prefetch)
-            answer = await self.channel.basic_consume(queue, _never, timeout=10)
+            answer = await self.channel.basic_consume(queue, _never, arguments=arguments, timeout=10)
         self.tags.append(str(answer.consumer_tag))
 
     async def watch_until_stopping(self) -> None:

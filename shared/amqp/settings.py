@@ -43,6 +43,13 @@ class BrokerSettings(Settings):
         default=None, ge=1, le=255, description="declared queues are classic priority queues (P1 no longer holds)"
     )
     rabbitmq_qos: int = Field(default=200, ge=1, le=65535, description="prefetch: messages in hand at once")
+    rabbitmq_consumer_priority: int = Field(
+        default=0,
+        ge=-1000,
+        le=1000,
+        description="x-priority of this consumer: one with a lower priority gets only what those above it have no hand free for "
+        "(rabbitmq-qos); workers get this one, and each the next lower",
+    )
     rabbitmq_throttle: int = Field(default=1000, ge=1, description="publishes in flight, waiting for their confirm")
     rabbitmq_encoding: str = Field(
         default="", pattern="^(gzip)?$", description="gzip: compress what is published; both are always read"

@@ -210,3 +210,29 @@ async def test_held_messages_leave_at_once_when_the_process_stops(queues: Queues
     await until(lambda: holds(queues, "inbox", 1), within=5)
     [back] = await queues.take_now("inbox")
     assert back.headers.get("x-delivery-count", 0) == 0
+
+
+async def test_a_lower_priority_gets_what_the_higher_one_has_no_hand_free_for(queues: Queues, settings: BrokerSettings) -> None:
+    idle, gate = Handler(), asyncio.Event()
+    busy = Handler()
+
+    async def wait(frame: Frame) -> Step:
+        step = await busy(frame)
+        await gate.wait()
+        return step
+
+    async with (
+        consuming(settings, idle, rabbitmq_qos=50, rabbitmq_consumer_priority=-1),
+        consuming(settings, wait, rabbitmq_qos=5),
+    ):
+        for number in range(20):
+            await queues.publish_now(b"%d" % number, key="inbox")
+        await until(lambda: len(busy.frames) + len(idle.frames) == 20, within=5)
+        # One of the consumer that a process begins with, then as many as its prefetch.
+        assert len(busy.frames) == 6
+        gate.set()
+        await until(lambda: holds(queues, SUCCESS, 20), within=5)
+        for number in range(20):
+            await queues.publish_now(b"%d" % number, key="inbox")
+            await until(lambda: holds(queues, SUCCESS, 21 + number), within=5)  # noqa: B023 - awaited in this turn
+        assert len(busy.frames) == 26

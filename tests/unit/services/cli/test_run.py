@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.cli.run import SERVICES, check_names, parse_arguments
-from services.cli.workers import metrics_address
+from services.cli.workers import metrics_address, own_options
+from shared.amqp.settings import BrokerSettings
+from shared.settings import Settings, load
 from shared.trouble import BadSetting
 
 
@@ -82,3 +84,10 @@ def test_a_name_that_no_process_knows_is_a_typing_error(tmp_path: Path) -> None:
     config.write_text("retry-intervall = 5\n")
     with pytest.raises(BadSetting, match="unknown setting 'retry-intervall'"):
         check_names(config)
+
+
+def test_what_a_worker_is_told_of_its_own() -> None:
+    settings = load(BrokerSettings, options={"rabbitmq-consumer-priority": "5", "metrics-addr": "127.0.0.1:9000"}).settings
+    assert own_options(settings, 0) == {"metrics-addr": "127.0.0.1:9000", "rabbitmq-consumer-priority": "5"}
+    assert own_options(settings, 7) == {"metrics-addr": "127.0.0.1:9007", "rabbitmq-consumer-priority": "-2"}
+    assert own_options(load(Settings, options={"metrics-addr": ""}).settings, 1) == {"metrics-addr": ""}
