@@ -60,7 +60,7 @@ class StorageSettings(Settings):
         "(552, 413)",
     )
     storage_threshold: int = Field(
-        default=32768, ge=0, description="payloads of up to this many bytes ride in the message itself, larger ones are stored"
+        default=131072, ge=0, description="payloads of up to this many bytes ride in the message itself, larger ones are stored"
     )
     storage_spool: str = Field(
         default="/var/tmp",  # noqa: S108 - the files there have no names

@@ -36,7 +36,7 @@ def test_a_store_out_of_order_means_451(vhost: str, tmp_path: Path) -> None:
         store.rename(tmp_path / "moved")
         store.write_text("no folder")
         with inbox.hello().begin() as client:
-            client.send(b"x" * 50_000 + b"\r\n.\r\n")
+            client.send(b"x" * 150_000 + b"\r\n.\r\n")
             assert client.reply() == "451 4.3.0 Cannot take this mail now, try again later"
             client.begin().send(CONTENT + b".\r\n")
             assert client.reply().startswith("250-2.0.0")

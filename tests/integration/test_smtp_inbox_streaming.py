@@ -173,7 +173,7 @@ async def test_large_mail_goes_to_a_bucket(vhost: str, tmp_path: Path, swift: Sw
     assert without_received(content) == make_content(1).replace(b"X-MQ-Tag: large\r\n", b"")
 
 
-@pytest.mark.parametrize("size", [100_000, 2_000_000], ids=["small", "large"])
+@pytest.mark.parametrize("size", [200_000, 2_000_000], ids=["small", "large"])
 def test_a_store_that_takes_too_long_is_a_reason_to_come_again(vhost: str, tmp_path: Path, swift: Swift, size: int) -> None:
     with run_inbox(tmp_path, vhost, DATA_PROCESSING_TIMEOUT="1", **s3(swift, tmp_path)) as inbox, inbox.hello() as client:
         swift.proxy.send_signal(signal.SIGSTOP)

@@ -20,7 +20,7 @@ from tests.support.mx import ScriptedMx
 from tests.support.queues import Got, Queues
 from tests.support.waiting import wait_until
 
-CONTENT = b"From: a@shop.example\r\nSubject: x\r\nX-Token: x\r\n\r\n" + b"x" * 100_000 + b"\r\n"
+CONTENT = b"From: a@shop.example\r\nSubject: x\r\nX-Token: x\r\n\r\n" + b"x" * 200_000 + b"\r\n"
 BUSY = Fault(status=503)
 
 

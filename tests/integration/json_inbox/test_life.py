@@ -18,14 +18,14 @@ from tests.support.waiting import free_ports, wait_until
 
 def test_an_action_is_held_while_the_store_is_down_and_done_afterwards(inbox: Inbox) -> None:
     # Content over the threshold needs the store, and a file where a folder should be breaks it, for root too.
-    action = {"action": "send", "recipient": "to@example.org", "subject": "hi", "body_text": "x\n" * 40_000}
+    action = {"action": "send", "recipient": "to@example.org", "subject": "hi", "body_text": "x\n" * 80_000}
     aside = inbox.store.with_name("aside")
     inbox.store.rename(aside)
     inbox.store.write_text("in the way")
     try:
         inbox.queues.publish(action, exchange="actions")
         wait_until(lambda: inbox.queues.count("wait.30s") == 1, what="the action to wait")
-        assert inbox.http.post("/v1/messages", json=message(mime=MIME + "x\r\n" * 40_000)).status_code == 503
+        assert inbox.http.post("/v1/messages", json=message(mime=MIME + "x\r\n" * 80_000)).status_code == 503
     finally:
         inbox.store.unlink()
         aside.rename(inbox.store)
@@ -35,7 +35,7 @@ def test_an_action_is_held_while_the_store_is_down_and_done_afterwards(inbox: In
     inbox.queues.publish(held.body, exchange="wait.5s", key=held.key)
     wait_until(lambda: inbox.queues.count("inbox") == 1, within=20, what="the action to come back and be done")
     assert inbox.queues.count("dead") == 0
-    assert inbox.http.post("/v1/messages", json=message(mime=MIME + "x\r\n" * 40_000)).status_code == 202
+    assert inbox.http.post("/v1/messages", json=message(mime=MIME + "x\r\n" * 80_000)).status_code == 202
 
 
 def test_a_key_without_a_queue_is_503_and_heals(inbox: Inbox, servers: Stack) -> None:
