@@ -96,7 +96,7 @@ def test_without_rabbitmq_the_answer_is_503_and_the_process_can_be_stopped(tmp_p
         httpx.Client(base_url=f"http://{settings['HTTP_LISTEN']}", timeout=30) as client,
     ):
         wait_until(lambda: client.get("/liveness").status_code == 200, tolerating=(httpx.TransportError,))
-        answer = client.post("/v1/messages", json=message(mime=MIME + "x" * 100_000))
+        answer = client.post("/v1/messages", json=message(mime=MIME + "x" * 200_000))
         assert (answer.status_code, client.get("/readiness").status_code) == (503, 503)
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
         process.signal(signal.SIGTERM)
