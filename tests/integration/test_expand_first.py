@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -19,7 +20,6 @@ from shared.storage.search import find_page, parse_search
 from shared.storage.status import find_message
 from tests.bench.searching_rows import upgrade_to
 from tests.integration import previous_statements as previous
-from tests.integration.test_counters import NOW
 from tests.support.record_frames import SEEN, SEEN_UNIX, accepted, make_mail, make_result, refused, retry, success
 from tests.support.waiting import until
 
@@ -38,7 +38,7 @@ async def test_this_release_works_with_the_schema_before(
 
     database = Database(DatabaseSettings(db_uri=empty_database))
     async with database.connection() as connection:
-        found = await find_page(connection, parse_search({"recipient": "*@example.net"}, NOW))
+        found = await find_page(connection, parse_search({"recipient": "*@example.net"}, datetime.now(UTC)))
     assert {document["recipient"]: document["status"] for document in found.messages} == {
         "a@example.net": "delivered",
         "b@example.net": "deferred",
@@ -46,7 +46,7 @@ async def test_this_release_works_with_the_schema_before(
     # What needs the new table says which command makes it; nothing else is harmed.
     with pytest.raises(CountersMissing, match="run `mailwarren migrate`"):
         async with database.connection() as connection:
-            await count_final(connection, parse_question({}, NOW))
+            await count_final(connection, parse_question({}, datetime.now(UTC)))
     assert call(["migrate", "--check", "--db-uri", empty_database]) == 1
     assert "pending: 0004\n" in capsys.readouterr().out
 
@@ -67,7 +67,9 @@ async def test_this_release_works_with_the_schema_before(
             assert (told["status"], told["accepted"]) == ("delivered", known)
         assert (told["archived"], (await find_message(connection, final["id"]))[0]["archived"] is None) == (None, False)
     async with database.connection() as connection:
-        assert (await count_final(connection, parse_question({"since": "8760h", "by": "status"}, NOW)))["total"] == 2
+        assert (await count_final(connection, parse_question({"since": "8760h", "by": "status"}, datetime.now(UTC))))[
+            "total"
+        ] == 2
     await database.close()
 
 
