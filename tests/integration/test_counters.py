@@ -17,8 +17,6 @@ from shared.storage.directory import DirectoryStore
 from shared.storage.records import RecordTables, Rows, StatusRow
 from tests.support.record_frames import SEEN_UNIX, accepted, failure, make_mail, make_result, refused, success
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 async def postgres(database: str) -> AsyncIterator[Database]:
