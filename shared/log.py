@@ -8,7 +8,6 @@ import atexit
 import logging
 import re
 import sys
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import orjson
@@ -64,7 +63,12 @@ class Lines:
 def configure(service: str, level: str) -> None:
     """Set up structlog and route the standard library's logging (uvicorn, aiormq …) through it. Once per process."""
     severity = getattr(logging, level.upper())
-    head = _head(service)
+    shared_chain: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _named(service),
+    ]
     renderer: structlog.typing.Processor
     if sys.stderr.isatty():  # noqa: SIM108 - two kinds of renderer: the ternary's type would be their base
         renderer = structlog.dev.ConsoleRenderer()
@@ -73,7 +77,7 @@ def configure(service: str, level: str) -> None:
     lines = Lines(sys.stderr)
     atexit.register(lines.write_out)
     structlog.configure(
-        processors=[head, renderer],
+        processors=[*shared_chain, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(severity),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
@@ -81,7 +85,7 @@ def configure(service: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[head],
+            foreign_pre_chain=[*shared_chain, structlog.processors.format_exc_info],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -92,20 +96,12 @@ def configure(service: str, level: str) -> None:
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
-def _head(service: str) -> structlog.typing.Processor:
-    """Level, time, service, and a traceback where there is one: what the library does in five steps, three of them for nothing."""
-
-    def add(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        event["level"] = _LEVELS.get(method, method)
-        event["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+def _named(service: str) -> structlog.typing.Processor:
+    def add(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event["service"] = service
-        return structlog.processors.format_exc_info(logger, method, event) if "exc_info" in event else event
+        return event
 
     return add
-
-
-_LEVELS = {"warn": "warning", "exception": "error"}
-"""Names of methods that are not the level they log at."""
 
 
 # What orjson leaves as it is although a terminal obeys it, or a reader takes it for the end of a line.

@@ -112,8 +112,8 @@ def _work_in_batches() -> None:
     """Ask the kernel not to interrupt another process for us the moment something comes in: a little later more has come in, and is handled
     together. On two busy cores a mail costs a tenth less; on idle ones nothing changes (sched(7), SCHED_BATCH).
     """
-    with suppress(OSError):  # a container may forbid it
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with suppress(OSError):  # a container may forbid it
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 

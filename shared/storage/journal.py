@@ -39,8 +39,6 @@ class FileJournal:
     def __init__(self, folder: Path, *, rotate: int = ROTATE) -> None:
         """Open the folder, made when missing. ``rotate``: see ROTATE. Raises BadSetting when it cannot be used."""
         self._folder = folder
-        self._name = str(folder)
-        """The same; looked at for every mail, and a path is slow to be asked."""
         self._rotate_at = rotate
         self._process = uuid4().hex
         self._count = 0
@@ -145,7 +143,7 @@ class FileJournal:
 
     def _refresh(self) -> None:
         """Read what the others have written since the last time."""
-        changed = os.stat(self._name).st_mtime_ns
+        changed = os.stat(self._folder).st_mtime_ns
         if changed != self._looked_at:
             names = {name for name in os.listdir(self._folder) if name.endswith(SUFFIX) and not name.startswith(self._process)}
             for name in self._others.keys() - names:

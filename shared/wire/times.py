@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
 
 _FORM = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 _LENGTH = len("YYYY-MM-DD HH:MM:SS")
@@ -10,14 +9,7 @@ _LENGTH = len("YYYY-MM-DD HH:MM:SS")
 
 def parse_time(text: str) -> datetime:
     """An aware datetime. Raises ValueError that names the form expected."""
-    if not isinstance(text, str):
-        raise ValueError("expected UTC time as YYYY-MM-DD HH:MM:SS")
-    return _parse(text)
-
-
-@lru_cache(maxsize=1024)  # every mail of the same second has the same, and is asked for it several times
-def _parse(text: str) -> datetime:
-    if not _FORM.fullmatch(text):
+    if not isinstance(text, str) or not _FORM.fullmatch(text):
         raise ValueError("expected UTC time as YYYY-MM-DD HH:MM:SS")
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)

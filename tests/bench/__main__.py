@@ -24,17 +24,29 @@ from tests.bench.markdown import render_markdown
 from tests.bench.memory import LoadedPeak, measure_heavy, measure_loaded, measure_memory
 from tests.bench.opening import open_stage
 from tests.bench.pacing import PacedResult, measure_pacing
-from tests.bench.plan import ACCEPTING, CELERY, MANY, OUR_WAYS, RECORDING, SIZES, WAYS, make_crowds, make_plan
+from tests.bench.plan import (
+    ACCEPTING,
+    BACKLOG,
+    CELERY,
+    MANY,
+    NOT_BY_DEFAULT,
+    OUR_WAYS,
+    PACED,
+    RECORDING,
+    SCALE,
+    SCALING,
+    SIZES,
+    WAYS,
+    make_crowds,
+    make_plan,
+)
 from tests.bench.recording import measure_recording
 from tests.bench.rounds import Round, Stage
 from tests.bench.scaling import ScalingResult, measure_scaling
 from tests.bench.series import run_series
-from tests.bench.speed_ways import BACKLOG, NOT_BY_DEFAULT, PACED, SCALE, SCALING, SPEED_WAYS
 
 _FOLDER = ROOT / ".run" / "bench"
 _DOCS = ROOT / "docs"
-_ALL = (*WAYS, *SPEED_WAYS)
-_OURS = OUR_WAYS | SPEED_WAYS.keys()
 
 
 def _read_arguments() -> argparse.Namespace:
@@ -45,11 +57,11 @@ def _read_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--rounds", type=int, default=3, help="rounds of each way and size; medians are shown (default: 3)")
     add("--quick", action="store_true", help="one round, a fifth of the messages, a tenth in (e), half in (j)")
-    usual = ",".join(way for way in _ALL if way not in NOT_BY_DEFAULT)
+    usual = ",".join(way for way in WAYS if way not in NOT_BY_DEFAULT)
     add(
         "--only",
         default=usual,
-        metavar=",".join(_ALL),
+        metavar=",".join(WAYS),
         help=f"these ways only (default: {usual}); (e) and (j) take half of the time",
     )
     add("--size", default=",".join(map(str, SIZES)), metavar="5,100", help="these sizes only, KB")
@@ -62,12 +74,12 @@ def _read_arguments() -> argparse.Namespace:
     add("--save", action="store_true", help="write docs/bench.json, .md and .svg too")
     given = parser.parse_args()
     given.ways = given.only.split(",")
-    if not given.ways or set(given.ways) - set(_ALL):
-        parser.error(f"--only {given.only!r}: expected some of {','.join(_ALL)}")
+    if not given.ways or set(given.ways) - set(WAYS):
+        parser.error(f"--only {given.only!r}: expected some of {','.join(WAYS)}")
     given.sizes = [int(size) if size.isdecimal() else 0 for size in given.size.split(",")]
     if set(given.sizes) - set(SIZES):
         parser.error(f"--size {given.size!r}: expected some of {','.join(map(str, SIZES))}")
-    is_rounds_alone = not {MANY, ACCEPTING, RECORDING, *SPEED_WAYS} & set(given.ways)
+    is_rounds_alone = not {MANY, ACCEPTING, RECORDING, PACED, SCALING, BACKLOG} & set(given.ways)
     if is_rounds_alone and not make_plan(given.ways, given.sizes, 1, quick=given.quick):
         parser.error(f"--only {given.only!r} --size {given.size!r}: there is no such mail")
     if any("=" not in setting for setting in given.set):
@@ -108,7 +120,7 @@ def main() -> int:
 
 
 def _measure(given: argparse.Namespace, console: Console, say: Any) -> tuple[dict[str, Any], bool]:
-    ours = bool(_OURS & set(given.ways))
+    ours = bool(OUR_WAYS & set(given.ways))
     needed = {
         "RabbitMQ": set(given.ways) != {"c"},
         "our processes": ours,

@@ -11,12 +11,11 @@ from tests.bench.domains import CrowdResult
 from tests.bench.figures import MB, Figure, Measured
 from tests.bench.memory import Footprint, HeavyPeak, LoadedPeak
 from tests.bench.pacing import PacedResult
-from tests.bench.plan import ACCEPTING, RECORDING, WAYS
+from tests.bench.plan import ACCEPTING, BACKLOG, PACED, RECORDING, SCALING, WAYS
 from tests.bench.recording import KINDS as RECORDED_KINDS
 from tests.bench.recording import RecordingResult
 from tests.bench.scaling import KINDS as SCALED_KINDS
 from tests.bench.scaling import ScalingResult
-from tests.bench.speed_ways import BACKLOG, PACED, SCALING
 
 _OVER_POSTFIX = {("a", 5): 1.5, ("b", 5): 3.0, ("a", 100): 1.0}
 """By way and KB."""

@@ -3,27 +3,25 @@
 import os
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psutil
-from pamqp import commands
 
 from deploy.stack.places import HOST, free_ports
-from tests.bench.amqp import AmqpClient
 from tests.bench.listener import Listener
 from tests.bench.load import LoadFailed, start_crowd
-from tests.bench.patience import NO_PROGRESS, POLL, watch
+from tests.bench.patience import NO_PROGRESS, watch
 from tests.bench.plan import Crowd
 from tests.bench.publisher import name_domain
+from tests.bench.queued import SENDER, stopped_sender
 from tests.bench.rounds import Stage
 from tests.bench.sink import Sink, summarize_mails
 from tests.bench.usage import read_memory
 from tests.bench.zone import TARPIT, TARPITTED, find_host
 from tests.support.ledger import Mail
 
-_SENDER = "smtp-sender"
 _WAITS = ("5s", "30s", "1m", "5m", "10m", "30m", "1h", "2h")
 _QUEUES = ("outbox", *(f"wait.{wait}" for wait in _WAITS))
 """Where mail for the tarpit may lie when all is over."""
@@ -52,7 +50,7 @@ def measure_crowd(crowd: Crowd, stage: Stage) -> CrowdResult:
     """Queue, start smtp-sender, wait for the others' mail, check, and leave everything as it was."""
     _raise_descriptors()
     os.sync()
-    with _stopped_sender(stage), ExitStack() as servers:
+    with stopped_sender(stage, _QUEUES), ExitStack() as servers:
         course = CrowdCourse(crowd, stage, servers)
         try:
             course.queue()
@@ -88,12 +86,7 @@ class CrowdCourse:
 
     def queue(self) -> None:
         """Publish everything and wait until the broker has it. Raises LoadFailed."""
-        load = start_crowd(self._stack.env["RABBITMQ_ADDRESS"], self._crowd)
-        try:
-            while (loaded := load.finish()) is None:
-                time.sleep(POLL)
-        finally:
-            load.stop()
+        loaded = start_crowd(self._stack.env["RABBITMQ_ADDRESS"], self._crowd).wait()
         rate = self._crowd.messages / (loaded.ended - loaded.began)
         self._stage.say(f"  {self._crowd.title}: {self._crowd.messages:,} mails queued, {rate:,.0f}/s")
 
@@ -105,8 +98,8 @@ class CrowdCourse:
             "SMTP_ALLOW_PRIVATE": "127.0.0.0/8",
             "DNS_SERVERS": self._dns,
         }
-        self._stack.start(_SENDER, max(1, self._stack_copies()), **settings)
-        self._pids = self._stack.pids(_SENDER)
+        self._stack.start(SENDER, max(1, self._stack_copies()), **settings)
+        self._pids = self._stack.pids(SENDER)
         expected = self._crowd.messages - (count_tarpitted(self._crowd) if self._crowd.has_tarpit else 0)
         title = self._crowd.title
         if not watch(
@@ -122,8 +115,8 @@ class CrowdCourse:
         sessions = self._stage.read_sessions()
         peaks = [memory.peak for memory in map(read_memory, self._pids) if memory is not None]
         caught = _count_connections(self._tarpit.pid) if self._tarpit is not None else 0
-        if self._stack.pids(_SENDER) != self._pids:
-            self._faults.append(f"{_SENDER} died and was started again")
+        if self._stack.pids(SENDER) != self._pids:
+            self._faults.append(f"{SENDER} died and was started again")
         if crowd.has_tarpit and not caught:
             self._faults.append("the tarpit held nobody")
         mails = self._sink.read_mails()
@@ -151,7 +144,7 @@ class CrowdCourse:
         return max(0, mails - self._records.count_rows_below(self._crowd.parent, self._began))
 
     def _stack_copies(self) -> int:
-        return sum(1 for state in self._stack.states() if state.name.startswith(_SENDER))
+        return sum(1 for state in self._stack.states() if state.name.startswith(SENDER))
 
 
 def count_tarpitted(crowd: Crowd) -> int:
@@ -173,22 +166,6 @@ def check_mails(crowd: Crowd, mails: Sequence[Mail]) -> Mapping[str, int]:
         "mails that nobody sent": len(arrived.recipients - sent),
         "mails too small": arrived.mails if arrived.smallest < crowd.octets else 0,
     }
-
-
-@contextmanager
-def _stopped_sender(stage: Stage) -> Iterator[None]:
-    """smtp-sender is stopped; afterwards no mail of the tarpit is left, and it runs again as before."""
-    assert stage.stack is not None
-    copies = len(stage.stack.pids(_SENDER))
-    stage.stack.stop(_SENDER)
-    try:
-        yield
-    finally:
-        stage.stack.stop(_SENDER)
-        with AmqpClient(stage.stack.env["RABBITMQ_ADDRESS"], "bench clears up") as client:
-            for queue in _QUEUES:
-                client.call(commands.Queue.Purge(queue=queue), commands.Queue.PurgeOk)
-        stage.stack.start(_SENDER, copies)
 
 
 def _count_connections(pid: int) -> int:

@@ -27,9 +27,8 @@ from deploy.stack.places import ROOT, StackError
 from deploy.stack.services import parse_scale
 from tests.bench.figures import Figure, Measured, summarize
 from tests.bench.opening import open_stage
-from tests.bench.plan import CELERY, SIZES, Job, make_plan
+from tests.bench.plan import CELERY, SCALE, SIZES, Job, make_plan
 from tests.bench.series import run_series
-from tests.bench.speed_ways import SCALE
 
 RECORD = ROOT / "docs" / "bench.json"
 ALLOWED = 15.0

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.bench.plan import Crowd, Job
@@ -13,6 +14,7 @@ from tests.bench.signing import SIGNED_SENDER
 
 SESSIONS = 20
 """SMTP sessions at once; each is kept for many mails."""
+_POLL = 0.25
 WINDOW = 500
 """Publishes that wait for their confirm."""
 
@@ -65,6 +67,16 @@ class Load:
             first = complaints[0].decode(errors="replace") if complaints else "they came back or were refused by the broker"
             raise LoadFailed(f"{told['refused']} refused: {first:.200}")
         return Loaded(told["began"], told["ended"], told["cpu"])
+
+    def wait(self, tell: Callable[[], None] = lambda: None) -> Loaded:
+        """Until it has ended, telling now and then. Raises LoadFailed."""
+        try:
+            while (loaded := self.finish()) is None:
+                time.sleep(_POLL)
+                tell()
+        finally:
+            self.stop()
+        return loaded
 
     def stop(self) -> None:
         """End it if it runs still."""

@@ -12,11 +12,10 @@ from statistics import median
 
 from tests.bench.load import SESSIONS, Load, LoadFailed
 from tests.bench.paced import read_times
-from tests.bench.plan import Job, make_plan
+from tests.bench.plan import PACED, Job, make_plan
 from tests.bench.rounds import Course, Round, Stage
 from tests.bench.series import run_series
 from tests.bench.sink import Sink
-from tests.bench.speed_ways import PACED
 from tests.bench.tally import read_tally
 
 _SIZE = 5

@@ -7,6 +7,8 @@ MANY, ACCEPTING, RECORDING = "e", "f", "g"
 """The ways that are not measured in rounds."""
 CELERY = "h"
 """The way through somebody else's workers at our broker."""
+PACED, SCALING, BACKLOG = "i", "j", "k"
+"""How soon, with how many processes, out of how much: not in rounds that alternate with Postfix."""
 WAYS = {
     "a": "smtp-source → mailwarren → sink",
     "b": "JSON on outbox → smtp-sender → sink",
@@ -16,7 +18,14 @@ WAYS = {
     ACCEPTING: "SMTP → 250 and HTTP → 202",
     RECORDING: "backlog of records → result-recorder → Postgres",
     CELERY: "JSON task → Celery worker, smtplib → sink",
+    PACED: "SMTP at half load: from 250 to the sink",
+    SCALING: "two smtp-senders against one",
+    BACKLOG: "a large backlog in outbox",
 }
+NOT_BY_DEFAULT = frozenset({BACKLOG})
+"""Takes a quarter of an hour and many GB of disk: only when asked for."""
+SCALE = "smtp-sender=2"
+"""Copies of our processes. The process that does most of the work gets both cores; Postfix starts as many as it has deliveries."""
 OUR_WAYS = frozenset(WAYS) - {"c", CELERY}
 """The ways through our processes."""
 SIZES = (5, 100)

@@ -61,15 +61,6 @@ class Drained:
     """Why it does not count."""
 
 
-class ScriptedSink(Sink):
-    """A sink of which every connection behaves in some way (tests.support.mx: ``--connection``)."""
-
-    def __init__(self, folder: Path, address: str, *, behaviour: str, keeps_content: bool) -> None:
-        super().__init__(folder, address, keeps_content=keeps_content)
-        if behaviour:
-            self._argv += ["--connection", behaviour]
-
-
 class Drain:
     """One backlog under way; smtp-sender must be stopped."""
 
@@ -89,12 +80,7 @@ class Drain:
         """Publish everything and wait until the broker has it. Raises LoadFailed."""
         job, say = self._job, tell_seldom(self._stage.say)
         load = start_publisher(self._stack.env["RABBITMQ_ADDRESS"], job)
-        try:
-            while (loaded := load.finish()) is None:
-                time.sleep(_POLL)
-                say(lambda: f"  {job.title} {count_queued(self._stage):,} of {job.messages:,} mails queued")
-        finally:
-            load.stop()
+        loaded = load.wait(lambda: say(lambda: f"  {job.title} {count_queued(self._stage):,} of {job.messages:,} mails queued"))
         self._stage.say(f"  {job.title} {job.messages:,} mails queued, {job.messages / (loaded.ended - loaded.began):,.0f}/s")
         os.sync()  # what the load left to be written is not the senders' cost
 
@@ -183,7 +169,7 @@ def drain(
     ``behaviour``: of the sink. ``check``: a further look at the contents of what arrived: what is wrong, and how many times.
     """
     folder = stage.folder / f"ledger-{job.domain}"
-    with ScriptedSink(folder, stage.sink, behaviour=behaviour, keeps_content=check is not None) as sink:
+    with Sink(folder, stage.sink, behaviour=behaviour, keeps_content=check is not None) as sink:
         course = Drain(job, stage, sink, folder, observe)
         try:
             course.queue()
@@ -195,8 +181,8 @@ def drain(
 
 
 @contextmanager
-def stopped_sender(stage: Stage) -> Iterator[None]:
-    """smtp-sender is stopped; afterwards ``outbox`` is empty, and it runs again as before."""
+def stopped_sender(stage: Stage, queues: Sequence[str] = (_QUEUE,)) -> Iterator[None]:
+    """smtp-sender is stopped; afterwards the queues are empty, and it runs again as before."""
     assert stage.stack is not None
     copies = len(stage.stack.pids(SENDER))
     stage.stack.stop(SENDER)
@@ -205,7 +191,8 @@ def stopped_sender(stage: Stage) -> Iterator[None]:
     finally:
         stage.stack.stop(SENDER)
         with AmqpClient(stage.stack.env["RABBITMQ_ADDRESS"], "bench clears up") as client:
-            client.call(commands.Queue.Purge(queue=_QUEUE), commands.Queue.PurgeOk)
+            for queue in queues:
+                client.call(commands.Queue.Purge(queue=queue), commands.Queue.PurgeOk)
         stage.stack.start(SENDER, copies)
 
 

@@ -109,12 +109,7 @@ class Course:
         if self._kind == "payloads":
             argv.append("--payloads")
             self._put_payloads()
-        load = Load(argv, messages=self._results, tells=True)
-        try:
-            while (loaded := load.finish()) is None:
-                time.sleep(POLL)
-        finally:
-            load.stop()
+        loaded = Load(argv, messages=self._results, tells=True).wait()
         self._stage.say(
             f"  ({RECORDING}) {self._results:,} results queued, {self._results / (loaded.ended - loaded.began):,.0f}/s"
         )

@@ -19,7 +19,7 @@ from tests.bench.plan import CELERY, OUR_WAYS, Job
 from tests.bench.postfix import Postfix
 from tests.bench.records import Records
 from tests.bench.sessions import Sessions, read_sessions
-from tests.bench.signing import SigningKey, find_flaws
+from tests.bench.signing import SigningKey
 from tests.bench.sink import Arrived, Sink, summarize_mails
 from tests.bench.usage import Meter, Usage
 from tests.support.ledger import Mail
@@ -218,7 +218,7 @@ class Course:
         if self._job.way != "d":
             return []
         assert self._stage.key is not None
-        return [f"{count} {what}" for what, count in find_flaws(mails, self._stage.key).items() if count]
+        return [f"{count} {what}" for what, count in self._stage.key.find_flaws(mails).items() if count]
 
     def _check(self, arrived: Arrived) -> list[str]:
         job = self._job

@@ -8,15 +8,13 @@ the limit. So the bar is asked of mail with which the sender is the limit: signe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import product
 from statistics import median
 
+from tests.bench.plan import SCALING
 from tests.bench.queued import SENDER, Drained, QueuedJob, drain, stopped_sender
 from tests.bench.rounds import Stage
-from tests.bench.sealing import SealingKey
-from tests.bench.signing import find_flaws
-from tests.bench.speed_ways import SCALING
+from tests.bench.signing import SigningKey
 
 COPIES = (1, 2)
 _QUICK = 2
@@ -74,12 +72,12 @@ class ScalingResult:
 
 def measure_scaling(stage: Stage, turns: int, *, quick: bool) -> list[ScalingResult]:
     """Every kind ``turns`` times with one sender and with two, in turn."""
-    key = SealingKey(stage.folder)
+    key = SigningKey(stage.folder, name="long", bits=4096, seals=True)
     with stopped_sender(stage):
         return [_measure(stage, key, name, turns, quick=quick) for name in KINDS]
 
 
-def _measure(stage: Stage, key: SealingKey, name: str, turns: int, *, quick: bool) -> ScalingResult:
+def _measure(stage: Stage, key: SigningKey, name: str, turns: int, *, quick: bool) -> ScalingResult:
     kind = KINDS[name]
     messages = kind.messages // (_QUICK if quick else 1)
     drained: dict[int, list[Drained]] = {copies: [] for copies in COPIES}
@@ -95,12 +93,12 @@ def _measure(stage: Stage, key: SealingKey, name: str, turns: int, *, quick: boo
     return summarize(name, messages, drained)
 
 
-def _drain(stage: Stage, key: SealingKey, kind: Kind, job: QueuedJob, copies: int) -> Drained:
+def _drain(stage: Stage, key: SigningKey, kind: Kind, job: QueuedJob, copies: int) -> Drained:
     if kind.is_sealed:
         return drain(job, stage, copies, {"DKIM_KEYS": str(key.file)}, check=key.find_flaws)
     if kind.is_signed:
         assert stage.key is not None
-        return drain(job, stage, copies, check=partial(find_flaws, key=stage.key))
+        return drain(job, stage, copies, check=stage.key.find_flaws)
     return drain(job, stage, copies, behaviour=kind.behaviour)
 
 

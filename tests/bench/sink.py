@@ -15,9 +15,11 @@ _READ = 1024 * 1024
 class Sink(Listener):
     """One run of the sink with a ledger of its own; use as ``with``."""
 
-    def __init__(self, folder: Path, *addresses: str, keeps_content: bool = False) -> None:
-        """``folder``: for the ledger. ``addresses``: host:port to listen on. ``keeps_content``: the ledger has the mails too."""
+    def __init__(self, folder: Path, *addresses: str, keeps_content: bool = False, behaviour: str = "") -> None:
+        """``folder``: for the ledger. ``addresses``: host:port to listen on. ``keeps_content``: the ledger has the mails too.
+        ``behaviour``: of every connection (tests.support.mx: ``--connection``)."""
         arguments = ["--ledger", str(folder), *([] if keeps_content else ["--no-content"])]
+        arguments += ["--connection", behaviour] if behaviour else []
         super().__init__("tests.support.mx", arguments, addresses)
         self._folder = folder
         self._counter = RecordCounter(folder)

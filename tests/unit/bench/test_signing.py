@@ -1,4 +1,4 @@
-"""Whether the mails of (d) are signed, seen on mails that another implementation has signed."""
+"""Whether the mails of (d) and (j) are signed and sealed, seen on mails that another implementation has signed."""
 
 import tomllib
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import dkim  # type: ignore[import-untyped]
 import pytest
 
+from services.smtp_sender.signing_file import load_signing_file
+from shared.mail.signing import Protocol
 from tests.bench.publisher import render_content
-from tests.bench.signing import SIGNED_SENDER, SigningKey, find_flaws, has_signature
+from tests.bench.signing import SIGNED_DOMAIN, SIGNED_SENDER, SigningKey, has_seal, has_signature
 from tests.support.ledger import Ledger, LedgerWriter, Mail, Session
 
 PLAIN = render_content(500, "d.example", SIGNED_SENDER).encode()
@@ -23,8 +25,8 @@ def key(folder: Path) -> SigningKey:
     return SigningKey(folder)
 
 
-def sign(folder: Path, content: bytes) -> bytes:
-    (entry,) = tomllib.loads((folder / "dkim.toml").read_text())["key"]
+def sign(folder: Path, content: bytes, name: str = "dkim") -> bytes:
+    (entry,) = tomllib.loads((folder / f"{name}.toml").read_text())["key"]
     pem = (folder / entry["key_file"]).read_bytes()
     signature: bytes = dkim.sign(content, entry["selector"].encode(), entry["domain"].encode(), pem)
     return signature + content
@@ -67,8 +69,37 @@ def test_what_is_no_signature_of_ours(content: bytes, key: SigningKey) -> None:
 
 def test_flaws_are_counted(folder: Path, key: SigningKey, tmp_path: Path) -> None:
     good = sign(folder, PLAIN)
-    assert set(find_flaws(store(tmp_path / "good", good, good), key).values()) == {0}
-    assert find_flaws(store(tmp_path / "bad", good, PLAIN, PLAIN), key) == {
+    assert set(key.find_flaws(store(tmp_path / "good", good, good)).values()) == {0}
+    assert key.find_flaws(store(tmp_path / "bad", good, PLAIN, PLAIN)) == {
         "mails without a signature": 2,
         "signatures that do not hold": 1,
     }
+
+
+@pytest.fixture(scope="module")
+def long_key(folder: Path) -> SigningKey:
+    return SigningKey(folder, name="long", seals=True)
+
+
+def seal(folder: Path, signed: bytes) -> bytes:
+    results = b"Authentication-Results: bench.example; none\r\n" + signed
+    pem = (folder / "long.pem").read_bytes()
+    seals: list[bytes] = dkim.arc_sign(results, b"long", SIGNED_DOMAIN.encode(), pem, b"bench.example")
+    return b"".join(seals) + signed
+
+
+def test_a_sealed_mail_is_known_at_a_glance_and_holds_until_it_is_changed(folder: Path, long_key: SigningKey) -> None:
+    sealed = seal(folder, sign(folder, PLAIN, "long"))
+    changed = sealed.replace(PLAIN[-20:], b"changed" + PLAIN[-20:])
+    assert (has_seal(sealed), long_key.verifies(sealed)) == (True, True)
+    assert (has_seal(changed), long_key.verifies(changed)) == (True, False)
+
+
+def test_a_mail_that_is_signed_alone_is_not_sealed(folder: Path, long_key: SigningKey) -> None:
+    signed = sign(folder, PLAIN, "long")
+    assert (has_seal(signed), long_key.verifies(signed), has_seal(PLAIN)) == (False, False, False)
+
+
+def test_smtp_sender_can_read_the_file(long_key: SigningKey) -> None:
+    (request,) = load_signing_file(long_key.file).by_domain[SIGNED_DOMAIN]
+    assert set(request.protocols) == {Protocol.DKIM, Protocol.ARC}
